@@ -1,0 +1,45 @@
+# make quickstart   environment, then the whole pipeline on embedded stories, a small model, on a CPU, in minutes
+# make test         environment, then the test suite
+# make reproduce    environment, then `dvc repro`: what params.yaml says, as committed the reference run
+# make lint         environment, then formatting, style and types
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The stages call `python`: it must be the environment's.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+# A model of 1 M parameters and stories enough for it: minutes on two cores.
+QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_size=2000 \
+	model.context_length=128 model.embedding_size=128 model.layers=4 model.heads=8 \
+	train.batch_size=16 train.epochs=2 train.steps_per_epoch=400 train.log_every=10
+
+.PHONY: quickstart test reproduce lint
+
+quickstart: $(VENV)/.installed
+	@$(RUN) dvc exp run --quiet $(addprefix -S ,$(QUICKSTART)) \
+		|| { echo "The pipeline stopped. To see where, and to go on: source $(BIN)/activate && dvc repro"; exit 1; }
+	@echo
+	@echo "Look at reports/report.md and reports/plot.png; then: source $(BIN)/activate && mlflow ui"
+	@echo "The parameters of this run stand in params.yaml; git checkout params.yaml brings the reference run's back."
+
+test: $(VENV)/.installed-dev
+	$(RUN) python -m pytest $(ARGS)
+
+reproduce: $(VENV)/.installed
+	$(RUN) dvc repro
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later, as in `make PYTHON=python3.12 quickstart`" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
