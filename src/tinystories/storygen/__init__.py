@@ -1,0 +1,182 @@
+"""An endless supply of small made-up stories, to try the pipeline on without a network.
+
+The recipe is that of TinyStories (Eldan & Li 2023, arXiv 2305.07759): for each story a noun, a verb and an adjective
+are drawn that it must use, and features it must have (dialogue, a moral, a twist ...). There a large language model
+wrote the story; here a hand-written grammar does (``grammar``), with its plots (``plots``) and words (``things``,
+``creatures``, ``places``, ``names``).
+
+Why no two stories of a seed are alike, without remembering any: the number of a story goes through a bijection of
+32-bit numbers (``_scramble``), and the 32 bits that come out choose the names of the hero (8 bits), the friend (12)
+and the town (12), one name for each value. Every story mentions all three, the three lists have no name in common,
+and none of the names is a word of the plots. So the names, and from them the number, can be read back from the text:
+two stories with the same text have the same number. Hence stories [0, n) and [n, n + m) never overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from . import cast
+from .grammar import Beat, beats_for, compiled, role_of, slots_in
+from .names import FRIENDS, HEROES, TOWNS
+from .plots import PLOTS, Plot
+
+__all__ = ["FEATURES", "MAX_STORIES", "PLOTS", "Plan", "plan_of", "plot_of", "stories"]
+
+MAX_STORIES = 2**32
+"""How many stories a seed has."""
+
+FEATURES = {"dialogue": 0.5, "moral": 0.5, "twist": 0.25, "bad": 0.12, "foreshadow": 0.25, "conflict": 0.3}
+"""How often each feature is drawn. A bad ending rules out a twist: it would be one turn too many."""
+
+_ANIMAL_SHARE = 0.35  # of the stories have an animal for a hero
+_SHORT_SHARE = 0.4  # of the stories leave out the beats marked ``!short``
+
+Words = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was drawn for a story before it was told.
+
+    ``pronouns`` are those of the people and named animals it may speak of: ``she``, ``he`` or both.
+    """
+
+    plot: str
+    features: frozenset[str]
+    noun: str
+    verb: str
+    adjective: str
+    hero: str
+    friend: str
+    town: str
+    pronouns: frozenset[str]
+
+
+def stories(seed: int, start: int, count: int) -> Iterator[str]:
+    """The stories number ``start`` to ``start + count - 1`` of ``seed``, one by one.
+
+    Each is a few paragraphs parted by line breaks, without one at the end. Story i depends on (seed, i) alone.
+    Raises ValueError, when first asked for a story, if the seed is negative or a number is not in [0, MAX_STORIES).
+    """
+    _check(seed, start, count)
+    random = Random()
+    for index in range(start, start + count):
+        _, _, beats, words = _draw(random, seed, index)
+        chance = random.random
+        pieces: list[str] = []
+        for beat in beats:
+            ways = beat[int(chance() * len(beat))]
+            pieces += ways[int(chance() * len(ways))]
+        yield "".join(map(words.get, pieces, pieces))  # a piece that is no slot stands for itself
+
+
+def plan_of(seed: int, index: int) -> Plan:
+    """What was drawn for story ``index`` of ``seed``. Raises ValueError as ``stories`` does."""
+    _check(seed, index, 1)
+    plot, flags, _, words = _draw(Random(), seed, index)
+    people = ("{he}", "{F.he}", "{elder.he}", "{neighbor.he}")
+    return Plan(
+        plot=plot.name,
+        features=flags & FEATURES.keys(),
+        noun=words[f"{{{plot.noun}}}"],
+        verb=words["{do}"],
+        adjective=words[f"{{{plot.noun}.adj}}"],
+        hero=words["{H}"],
+        friend=words["{F}"],
+        town=words["{town}"],
+        pronouns=frozenset(words[slot] for slot in people if slot in words),
+    )
+
+
+def plot_of(seed: int, index: int) -> str:
+    """The name of the plot of story ``index`` of ``seed``. Raises ValueError as ``stories`` does."""
+    return plan_of(seed, index).plot
+
+
+def _check(seed: int, start: int, count: int) -> None:
+    if seed < 0 or start < 0 or count < 0 or start + count > MAX_STORIES:
+        raise ValueError(f"seed {seed}, start {start}, count {count}: want a seed >= 0 and numbers in [0, 2**32)")
+
+
+def _scramble(seed: int, index: int) -> int:
+    """A bijection of 32-bit numbers, another for each seed: each step can be undone, so all of them can.
+
+    The steps are those of common integer hashes: adding a constant, multiplying by an odd number (mod 2**32),
+    and xor with a right shift of itself.
+    """
+    mask = MAX_STORIES - 1
+    bits = (index + seed * 0x9E3779B1) & mask
+    bits = (bits ^ (bits >> 16)) * 0x21F0AAAD & mask
+    bits = (bits ^ (bits >> 15)) * 0x735A2D97 & mask
+    return bits ^ (bits >> 15)
+
+
+def _draw(random: Random, seed: int, index: int) -> tuple[Plot, frozenset[str], tuple[Beat, ...], Words]:
+    """Draws story ``index``: its plot, its flags, its beats and its words. Leaves ``random`` ready for the telling.
+
+    Only ``Random.random`` is used, whose numbers for an integer seed are the same in every version of Python.
+    """
+    random.seed(seed * MAX_STORIES + index)
+    chance = random.random
+    code = _scramble(seed, index)
+    hero, friend, town = code & 0xFF, code >> 8 & 0xFFF, code >> 20
+    sex = cast.SEXES[hero >= len(HEROES) // 2]
+    friend_sex = cast.SEXES[friend >= len(FRIENDS) // 2]
+    kind = friend_kind = cast.CHILD
+    if chance() < _ANIMAL_SHARE:
+        one = int(chance() * len(_ANIMALS))
+        other = one + 1 + int(chance() * (len(_ANIMALS) - 1))  # not the hero's own kind
+        kind, friend_kind = _ANIMALS[one], _ANIMALS[other % len(_ANIMALS)]
+    plot = PLOTS[int(chance() * len(PLOTS))]
+    drawn = sum(bit for bit, often in _FLAG_ODDS if chance() < often)
+    flags, beats, roles = _script(plot, drawn, kind == cast.CHILD)
+    words = {
+        **_person(sex, kind, ""),
+        **_person(friend_sex, friend_kind, "F."),
+        "{H}": HEROES[hero],
+        "{F}": FRIENDS[friend],
+        "{town}": TOWNS[town],
+    }
+    for role in roles:
+        rows = _deck(role, sex, kind != cast.CHILD)
+        words.update(rows[int(chance() * len(rows))])
+    return plot, flags, beats, words
+
+
+_ANIMALS = tuple(cast.ANIMALS)
+_FLAGS = {**FEATURES, "short": _SHORT_SHARE}
+_FLAG_ODDS = tuple((1 << bit, often) for bit, often in enumerate(_FLAGS.values()))
+_person = cache(cast.person_slots)
+
+
+@cache
+def _script(plot: Plot, drawn: int, child: bool) -> tuple[frozenset[str], tuple[Beat, ...], tuple[str, ...]]:
+    """The flags, the beats and the roles to be cast, for a plot and a bit set of flags."""
+    names = {name for (bit, _), name in zip(_FLAG_ODDS, _FLAGS, strict=True) if drawn & bit}
+    if "bad" in names:
+        names.discard("twist")
+    flags = frozenset(names | {"child" if child else "animal"})
+    beats = beats_for(plot.paragraphs, flags)
+    return flags, beats, tuple(sorted({role_of(slot) for slot in slots_in(beats)} & _roles()))
+
+
+@cache
+def _roles() -> frozenset[str]:
+    """The roles of all plots that are drawn from tables: the others are the hero's, the friend's and the town's."""
+    return frozenset(role for role in map(role_of, _all_slots()) if role.rstrip("0123456789") in cast.ROLES)
+
+
+@cache
+def _all_slots() -> frozenset[str]:
+    """Every slot of every plot, and those that ``plan_of`` asks for."""
+    used = slots_in(tuple(compiled(beat.lines, " ") for plot in PLOTS for beats in plot.paragraphs for beat in beats))
+    return frozenset(used | {f"{{{plot.noun}{column}}}" for plot in PLOTS for column in ("", ".adj")})
+
+
+@cache
+def _deck(role: str, sex: str, wild: bool) -> cast.Deck:
+    return cast.deck(role, set(_all_slots()), sex, wild)

@@ -1,0 +1,225 @@
+"""The template language: English inflection, word tables, and plots cut into pieces once.
+
+A plot is plain text::
+
+    {H} could not find {his} {thing}.          one way to say a beat
+    "Oh no!" cried {H}. "My {thing} is [gone|lost]!"   another way
+
+    --                                          a new paragraph starts here
+    ?twist !bad                                 only if twist was drawn and bad was not
+    ...
+
+* a blank line ends a beat; each line of a beat is one way to say it; ``~`` says nothing;
+* ``[a|b]`` is a choice inside a line (not nested);
+* ``@name`` includes the beats of that name from ``shared.py``, under the flags of the line above it if any;
+* ``{role}`` is a word drawn from the table of that role, the same all through the story.
+  ``{Role}`` has a capital, ``{a role}`` / ``{A role}`` an article, ``{role.s}`` is the plural,
+  ``{role.ed}`` / ``{role.ing}`` the past and the -ing form, ``{role.column}`` another column of the row.
+
+All of that is worked out the first time a plot is used. Telling a story afterwards is only picking ready-made tuples
+of pieces and one ``str.join``: that is where the speed comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+Row = dict[str, str]
+Pieces = tuple[str, ...]
+Beat = tuple[tuple[Pieces, ...], ...]
+"""The ways to say one beat, each with its inner choices multiplied out."""
+
+SLOT = re.compile(r"(\{[^{}]+\})")
+_SLOT_PARTS = re.compile(r"\{(?:([aA]) )?([A-Za-z]+)(\d?)(?:\.(\w+))?\}")
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+
+_PLURALS = {
+    "mouse": "mice", "goose": "geese", "child": "children", "foot": "feet", "tooth": "teeth", "sheep": "sheep",
+    "fish": "fish", "leaf": "leaves", "scarf": "scarves", "loaf": "loaves", "wolf": "wolves", "deer": "deer",
+    "calf": "calves", "shelf": "shelves", "knife": "knives", "man": "men", "woman": "women", "piano": "pianos",
+}  # fmt: skip
+_PASTS = {
+    "be": "was", "begin": "began", "blow": "blew", "bring": "brought", "build": "built", "buy": "bought",
+    "catch": "caught", "come": "came", "dig": "dug", "draw": "drew", "drink": "drank", "drive": "drove", "eat": "ate",
+    "fall": "fell", "feed": "fed", "feel": "felt", "find": "found", "fly": "flew", "get": "got", "give": "gave",
+    "go": "went", "grow": "grew", "hide": "hid", "hold": "held", "keep": "kept", "leap": "leaped", "lie": "lay",
+    "make": "made", "put": "put", "read": "read", "ride": "rode", "ring": "rang", "run": "ran", "see": "saw",
+    "sew": "sewed", "shake": "shook", "sing": "sang", "sit": "sat", "sleep": "slept", "slide": "slid",
+    "spin": "spun", "sweep": "swept", "swim": "swam", "swing": "swung", "take": "took", "tell": "told",
+    "throw": "threw", "wear": "wore", "weave": "wove", "write": "wrote", "stand": "stood", "think": "thought",
+    "set": "set", "shoot": "shot", "tie": "tied",
+}  # fmt: skip
+_DOUBLING = {
+    "skip", "hop", "hum", "dig", "run", "swim", "spin", "sit", "get", "put", "knit", "clap", "tap", "plan", "trot",
+    "chat", "pat", "hug", "drum", "jog", "nap", "set", "stir", "flip", "strum",
+}  # fmt: skip
+_VOWEL_SOUND = re.compile(r"(?!uni|use|one\b|euro|ukulele)(?:[aeiou]|hour|honest)", re.IGNORECASE)
+
+
+def with_article(phrase: str) -> str:
+    """``phrase`` behind the article its first sound wants: ``an owl``, ``a unicorn``."""
+    return ("an " if _VOWEL_SOUND.match(phrase) else "a ") + phrase
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun or of a phrase that ends in one (``toy boat`` gives ``toy boats``)."""
+    head, _, last = noun.rpartition(" ")
+    if last in _PLURALS:
+        last = _PLURALS[last]
+    elif last.endswith(("s", "x", "z", "ch", "sh")):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        last = last[:-1] + "ies"
+    else:
+        last += "s"
+    return f"{head} {last}" if head else last
+
+
+def past(verb: str) -> str:
+    """The simple past of a verb phrase, its first word being the verb (``fly kites`` gives ``flew kites``)."""
+    first, space, rest = verb.partition(" ")
+    if first in _PASTS:
+        first = _PASTS[first]
+    elif first.endswith("e"):
+        first += "d"
+    elif first.endswith("y") and first[-2] not in "aeiou":
+        first = first[:-1] + "ied"
+    else:
+        first += (first[-1] if first in _DOUBLING else "") + "ed"
+    return first + space + rest
+
+
+def gerund(verb: str) -> str:
+    """The -ing form of a verb phrase (``fly kites`` gives ``flying kites``)."""
+    first, space, rest = verb.partition(" ")
+    if first.endswith("ie"):
+        first = first[:-2] + "ying"
+    elif first.endswith("e") and not first.endswith(("ee", "be")):
+        first = first[:-1] + "ing"
+    else:
+        first += (first[-1] if first in _DOUBLING else "") + "ing"
+    return first + space + rest
+
+
+def capital(text: str) -> str:
+    """``text`` with its first letter in upper case and the rest left alone."""
+    return text[:1].upper() + text[1:]
+
+
+def table(header: str, text: str) -> tuple[Row, ...]:
+    """A word table: one row a line, cells between ``|``; ``_`` heads the word itself.
+
+    A cell ``red/blue`` stands for two rows, so a noun can list the adjectives that fit it.
+    Raises ValueError for a line whose number of cells is not the header's.
+    """
+    columns = [name.strip() for name in header.split("|")]
+    rows: list[Row] = []
+    for line in text.strip().splitlines():
+        cells = [[way.strip() for way in cell.split("/")] for cell in line.split("|")]
+        if len(cells) != len(columns):
+            raise ValueError(f"{len(cells)} cells under {header!r}: {line!r}")
+        rows += [dict(zip(columns, row, strict=True)) for row in product(*cells)]
+    return tuple(rows)
+
+
+def role_of(slot: str) -> str:
+    """The role a slot speaks of, numbered if it was: ``{A Beast2.sound}`` is of ``beast2``."""
+    match = _SLOT_PARTS.fullmatch(slot)
+    if match is None:
+        raise ValueError(f"bad slot {slot}")
+    role = match[2]
+    return (role if len(role) == 1 else role[0].lower() + role[1:]) + match[3]
+
+
+def fill(slot: str, row: Row, hero: dict[str, str]) -> str:
+    """What ``slot`` says for ``row``; slots of the hero (``{his}``) may stand inside a cell.
+
+    Raises ValueError if the row has no such column.
+    """
+    match = _SLOT_PARTS.fullmatch(slot)
+    assert match is not None, slot
+    article, role, _, column = match.groups()
+    word = row["_"]
+    if column is None:
+        pass
+    elif column in row:
+        word = row[column]
+    elif column in ("s", "ed", "ing"):
+        word = {"s": plural, "ed": past, "ing": gerund}[column](word)
+    else:
+        raise ValueError(f"{slot}: no column {column!r} in {row}")
+    word = "".join(hero.get(piece, piece) for piece in SLOT.split(word))
+    if article:
+        word = with_article(word)
+    return capital(word) if article == "A" or role[0].isupper() else word
+
+
+def _expand(line: str) -> tuple[Pieces, ...]:
+    """A line with its inner choices multiplied out, each result split at its slots."""
+    parts = _CHOICE.split(line)  # literal, choice, literal, choice, ..., literal
+    ways = product(*(part.split("|") if at % 2 else [part] for at, part in enumerate(parts)))
+    return tuple(tuple(piece for piece in SLOT.split("".join(way)) if piece) for way in ways)
+
+
+@dataclass(frozen=True)
+class BeatText:
+    """A beat before it is told: its lines, and the flags it asks for and shuns."""
+
+    lines: tuple[str, ...]
+    wants: frozenset[str] = frozenset()
+    shuns: frozenset[str] = frozenset()
+
+    def fits(self, flags: frozenset[str]) -> bool:
+        """Whether a story with these flags (features drawn, kind of hero) has this beat."""
+        return self.wants <= flags and not self.shuns & flags
+
+
+@cache
+def compiled(lines: tuple[str, ...], before: str) -> Beat:
+    """The ways to say these lines, each behind ``before`` (the space or line break that sets it off)."""
+    return tuple(((),) if line == "~" else tuple((before, *way) for way in _expand(line)) for line in lines)
+
+
+Paragraphs = tuple[tuple[BeatText, ...], ...]
+
+
+def parse(text: str, shared: dict[str, str]) -> Paragraphs:
+    """Reads a plot's text (see the module's head) into paragraphs of beats."""
+    paragraphs: list[list[BeatText]] = [[]]
+    for block in text.strip().split("\n\n"):
+        lines = [line.strip() for line in block.strip().splitlines()]
+        if lines and lines[0] == "--":
+            paragraphs.append([])
+            lines = lines[1:]
+        flags = lines.pop(0).split() if lines and lines[0].startswith(("?", "!")) else []
+        wants = frozenset(flag[1:] for flag in flags if flag[0] == "?")
+        shuns = frozenset(flag[1:] for flag in flags if flag[0] == "!")
+        if lines and lines[0].startswith("@"):
+            for beat in (beat for beats in parse(shared[lines[0][1:]], shared) for beat in beats):
+                paragraphs[-1].append(BeatText(beat.lines, beat.wants | wants, beat.shuns | shuns))
+        elif lines:
+            paragraphs[-1].append(BeatText(tuple(lines), wants, shuns))
+    return tuple(tuple(beats) for beats in paragraphs)
+
+
+def beats_for(paragraphs: Paragraphs, flags: frozenset[str]) -> tuple[Beat, ...]:
+    """The beats a story with these flags is told in, ready to be picked from.
+
+    The first beat of a paragraph must not have a ``~`` way, or the line break would be lost with it.
+    """
+    beats: list[Beat] = []
+    for paragraph in paragraphs:
+        before = "\n" if beats else ""
+        for beat in paragraph:
+            if beat.fits(flags):
+                beats.append(compiled(beat.lines, before))
+                before = " "
+    return tuple(beats)
+
+
+def slots_in(beats: tuple[Beat, ...]) -> set[str]:
+    """Every slot that some way of some beat has."""
+    return {piece for beat in beats for ways in beat for way in ways for piece in way if piece.startswith("{")}

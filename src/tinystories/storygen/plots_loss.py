@@ -1,0 +1,370 @@
+"""Plots about things lost, kept, made and grown. See ``grammar`` for the notation."""
+
+from __future__ import annotations
+
+LOST = """
+@open
+
+@thing
+
+--
+One {weather} [morning|afternoon|day], {H} reached for {his} {thing}, but it was not there.
+One day, {H} came home from the {place} and saw that {his} {thing} was gone.
+But one [morning|evening], {H} put {his} {hand} where the {thing} always was, and there was only [air|dust].
+One {weather} day, {H} wanted to show {his} {thing} to {elder}. But where was it?
+One {weather} day, after playing {place.at}, {H} could not find {his} {thing} anywhere.
+But one {weather} morning, something was wrong. The {thing} was missing!
+Then, one {weather} day, the {thing.adj} {thing} [disappeared|was suddenly gone].
+
+?foreshadow
+"You should take better care of your {thing}," {elder} had [said|warned] only the day before.
+{H} remembered that {he} had felt something slip away on the path {place.at}, but {he} had not stopped to look.
+The day before, there had been a small hole in {his} bag. {H} had not mended it.
+
+!short
+{He} looked under {his} bed, [behind the door|in every drawer|inside all the shoes] and on the shelf. There was no {thing}.
+{He} turned everything upside down, but {he} only found [dust|crumbs|an old sock|a cold potato].
+{He} looked high and low, and {his} eyes filled with tears.
+{He} looked in the kitchen and under the rug, and {he} looked twice in every corner.
+"It was here yesterday!" {H} said, and {his} voice shook.
+"Oh no! Where is my {thing}?" cried {H}.
+{His} lip began to shake. "My {thing} is lost," {he} whispered.
+
+?dialogue
+"When did you last have it?" asked {elder}. "I had it {place.at}," said {H}.
+"Do not cry," said {elder}. "Think. Where did you play with it last?" {H} thought hard. "I was {place.at}!" {he} said.
+"Did you take it with you when you went to {do}?" asked {elder}. {H} shook {his} head. "No, but I had it {place.at}."
+
+--
+{H} asked {F}, {a trait2} {F.boy}, to help {him} look.
+{His} friend {F} heard {him} crying and came [running|over at once]. "I will help you look," said {F}.
+On the path, {H} met {F}, {a trait2} {F.boy}. "I lost my {thing}," said {H}. "Then we will look for it together," said {F}.
+{F}, the {F.boy} next door, saw how sad {H} was. "Two can look better than one," said {F}.
+
+?conflict
+"Did you take it?" {H} asked {F} all of a sudden. {F} was hurt. "I would never do that," said {F}. {H} said sorry at once.
+"Maybe somebody stole it!" said {H} angrily. "Don't be mad," said {F}. "Let's look first."
+{H} stamped {his} foot. "We will never find it!" {he} shouted. {F} waited until {he} was calm again.
+
+!short
+They walked back to where {H} had been and looked at every [step|corner|stone] {place.at}.
+They searched {place.at}, where there were {place.seen}.
+"Let's go back to the {place}," said {F}. They crawled over {place.ground} on their {hands} and knees.
+They split up. {F} looked on the left, and {H} looked on the right.
+Step by step, they went back the way {H} had come, until they were {place.at}.
+They asked everyone they met {place.at}, but nobody had seen {a thing.adj} {thing}.
+
+!bad !twist
+Then {F} saw something {place.hide}. It was the {thing}!
+At last, {H} looked {place.hide}. There lay the {thing.adj} {thing}, [a bit dirty but not broken|safe and sound]!
+{F} bent down and pulled something out of {place.ground}. It was the {thing}! It must have fallen down while {H} was playing.
+When they were just about to give up, the sun came out and something glinted. The {thing.adj} {thing} was {place.hide}!
+"Look!" cried {F}. Something was lying {place.hide}. {H} pulled it out. It was {his} own {thing}!
+All at once, {H} stopped. [Half hidden|Waiting quietly] {place.hide} was the {thing.adj} {thing}.
+
+!bad ?twist
+Then they heard a sound. {Place.hide}, a little {beast} was sleeping next to the {thing}! It had been lonely and wanted something to keep it company.
+But it was not there. When they came home, the {pet} was sitting on something. It was the {thing}! The {pet} had been keeping it warm all day long.
+Then {F} began to laugh. "Look behind you!" said {F}. The {thing} had been hanging from {H}'s back all day long!
+Then {elder} came [running|hurrying] after them with the {thing}. "I only took it to clean it for you!" {elder} said. All that time, it had never been lost.
+
+?bad
+They looked until the sun went down. But the {thing} was gone for good.
+Then they saw it. The {thing} was floating away in the river, too far out to reach.
+At last they found it, but a cart had rolled over it, and the {thing} was broken to bits.
+It began to rain, and they had to go home. They never saw the {thing} again.
+
+--
+!bad
+"Thank you, {F}!" said {H}, and held the {thing} tight.
+{H} danced in a circle with the {thing} in {his} {hand}. "We found it! We found it!" {he} sang.
+"How can I thank you?" asked {H}. "Just be my friend," said {F}.
+{H} hugged the {thing}, and then {he} hugged {F}.
+{H} jumped for joy. "You are the best friend ever, {F}!" {he} said.
+{H} was so {feeling} that {he} let {F} play with the {thing} all afternoon.
+
+?bad
+@sad
+
+?bad
+"I should have taken better care of it," {H} said.
+{F} gave {him} a hug, but {he} missed {his} {thing} very much.
+~
+
+?moral
+From then on, {H} always put {his} things back where they belonged.
+{H} learned to take good care of the things {he} loved.
+And {H} knew now that a good friend is worth more than any {thing}.
+So remember: when something goes wrong, stop and think, and ask for help.
+
+!bad
+@play
+"""
+
+PROMISE = """
+@open
+
+--
+One day, {F} the {F.boy} had to go away for [a week|three days|a few days]. "Will you look after my {ward}?" asked {F}.
+One {weather} morning, {F}, {a trait2} {F.boy}, came to the door with a little {ward}. "I must visit my aunt," said {F}. "Will you take care of it for me?"
+{F}, who was {a F.boy} and a good friend, had a little {ward}. "I have to help my uncle today," {F} told {H}. "Please feed my {ward} until I am back."
+
+"I promise," said {H}. "I will feed it and I will not leave it alone."
+"You can count on me," said {H}. "I promise!"
+"It will be safe with me," {H} promised.
+{H} nodded so hard that {his} hat fell off. "I promise!" {he} said.
+{H} put {his} {hand} on {his} heart. "I promise," {he} said.
+"Yes! I promise I will watch it every minute," said {H} proudly.
+
+{F} gave {him} {a thing.adj} {thing} to say thank you, and some {ward.food} for the {ward}.
+As a thank-you, {F} lent {H} {a thing.adj} {thing}.
+"And you may keep my {thing.adj} {thing} while I am gone," said {F}.
+
+?foreshadow
+"Close the gate well," {F} called over {F.his} shoulder. "It likes to run away!"
+The gate made a little click behind {F}, but it did not quite shut.
+"A promise is a promise," said {elder}, and looked at {H} for a long time.
+
+--
+!short
+At first all went well. The {ward} ate its food and {ward.sound} happily.
+In the morning, {H} fed the {ward}. It {ward.sound} and {ward.went} around {him}.
+{H} gave the {ward} fresh water and stroked its back. It {ward.sound} softly.
+{H} made a nest of soft rags, and the {ward} {ward.went} right into it.
+The {ward} was small and warm. When {H} held it, it {ward.sound} in {his} ear.
+
+Then some friends came by. "We are going to {do}!" they called. "Come with us!"
+But outside, the other {folk} were having fun. They wanted {H} to come and {do}.
+But soon {H} got bored. {He} wanted so much to {do}.
+On the second day, {his} friends knocked on the window. "Come out and {do}!" they shouted.
+Then the sun came out, and {H} thought how nice it would be to {do}.
+
+?conflict
+"I can't," said {H}. "I promised." "Don't be silly," said the others. "Nobody will know."
+{H} felt pulled two ways, as if {he} were a rope. {He} wanted to go, and {he} wanted to stay.
+"You are no fun at all," the others said. That made {H} angry and sad.
+
+!bad !twist
+{H} looked at the door. {He} looked at the {ward}. Then {he} shook {his} head. "Not today," {he} said. "I made a promise."
+{H} thought of {F} and of {his} promise. "I will stay here," {he} said, even though it was hard.
+It was hard to say no. But {H} sat down next to the {ward} and stayed.
+
+?twist !bad
+"Only for a minute," {H} thought, and {he} ran out. When {he} came back, the {ward} was gone!
+{H} went out just for a little while. But when {he} came home, the gate was open and the {ward} was gone!
+
+?bad
+"It will be all right," {H} thought, and {he} went out to play. {He} forgot all about the {ward}.
+{H} went with the others and stayed out until dark. The {ward} was all alone and hungry.
+
+--
+!bad !twist
+In the evening, {H} saw smoke. Some hay had caught fire near the {ward}! {H} quickly carried it outside, and {elder} put the fire out. It was a good thing that {he} had stayed.
+That afternoon, the {ward} got its {ward.part} caught in the fence. Because {H} was there, {he} could free it right away.
+Late in the day, a big storm came. The little {ward} shook with fear, but {H} held it in {his} arms until the thunder was gone.
+All day long, {H} played with the {thing} and sang to the {ward}. It fell asleep on {his} lap.
+
+?twist !bad
+{H} looked everywhere and called and called. At last {he} went to tell {F} the truth. But there, in {F}'s yard, sat the {ward}! It had missed {F} and walked all the way home.
+With a heavy heart, {H} searched all night. In the morning, {he} heard a small sound. The {ward} was curled up inside {his} own bed, fast asleep!
+
+?bad
+When {H} came back, the {ward} had run away. {He} called and called, but it did not come.
+When {he} came back at last, the {ward} was lying on the floor, sick and weak.
+
+!bad !twist
+When {F} came back, the {ward} was fat and {feeling}. "You kept your promise!" said {F}.
+"Thank you, {H}," said {F} when {F.he} came home. "I knew I could trust you."
+At last {F} came home. The {ward} {ward.went} to meet {F.him}, and {F} gave {H} a big hug.
+
+?twist !bad
+{H} told {F} everything. "I broke my promise, and I am sorry," {he} said. "Thank you for telling me," said {F}.
+"I am so sorry," {H} told {F}. "I left it alone." {F} was quiet, but then {F.he} smiled. "You told the truth. That was brave."
+
+?bad
+{F} cried when {F.he} heard about it. "You promised," said {F}. {H} did not know what to say.
+"I trusted you," said {F}, and took the {thing} back. {H} looked at the ground.
+
+?bad
+@sad
+
+?moral
+{H} had learned that a promise must be kept, even when it is hard.
+"A promise is like an egg," said {elder}. "It is easy to break and hard to mend."
+From then on, {H} never made a promise that {he} could not keep.
+
+!bad
+@happy
+"""
+
+GIFT = """
+@open
+
+--
+Soon it would be {elder}'s birthday. {H} wanted to give {elder.him} something special.
+One day, {H} heard that tomorrow was {elder}'s birthday. But {he} had no money for a present.
+{Elder} had been [tired|sick|sad] all week. {H} wanted to make {elder.him} smile.
+It was almost winter, and {H} wanted to surprise {elder} with a present.
+
+"I know! I will make {a gift.adj} {gift}," {he} said.
+"I could make {a gift.adj} {gift} all by myself," {he} thought.
+After a while, {he} clapped {his} {hands}. {He} would make {a gift.adj} {gift}!
+{He} thought and thought. Then {he} had an idea. {He} would make {a gift.adj} {gift}!
+
+{He} asked {F}, the {F.boy} next door, for {gift.from}.
+{F}, {a trait2} {F.boy}, helped {him} find {gift.from}.
+"You will need {gift.from}," said {his} friend {F}, {a trait2} {F.boy}. They got everything ready.
+
+--
+{He} {gift.made} all morning with {his} tongue between {his} teeth.
+{H} {gift.made} until {his} {hand} was sore.
+{He} closed the door, sat down and {gift.made}, as quiet as a mouse.
+All afternoon, {H} {gift.made}, while {F} watched and handed {him} things.
+For hours, {he} {gift.made}. {He} did not even stop to {do}.
+{He} {gift.made}, and {he} hummed while {he} worked.
+
+?foreshadow
+"Be careful," said {F}. "It is not finished until it is finished."
+Something wobbled a little at the edge of the table, but {H} did not see it.
+"Don't hurry so much," {F} told {him}. But {H} did not listen.
+
+?conflict
+"That looks funny," said {F}. "You do it, then!" shouted {H}. Then {he} felt bad. "Sorry, {F}. I only want it to be perfect."
+{F} wanted to do it another way, and they argued. In the end, they did half of it each way.
+
+And then it happened: {gift.ruin}!
+It was almost done when, all of a sudden, {gift.ruin}.
+But just as {he} was about to finish, {gift.ruin}. "Oh no!" cried {H}.
+Then there was a bump, and {gift.ruin}. "It is ruined!" {H} cried.
+
+!short
+{H} sat on the floor and wept. There was no time to start again.
+Big tears ran down {his} cheeks. The {gift} did not look {gift.adj} anymore.
+{He} wanted to hide the {gift} where nobody would ever see it.
+
+?dialogue
+"Don't give up," said {F}. "We can fix it a little." "But it will not be beautiful," said {H}. "It will be yours," said {F}.
+"What should I do now?" asked {H}. "Give it to {elder.him} anyway," said {F}. "You made it with love."
+"Maybe nobody will notice," said {F} kindly. "Everybody will notice," sniffed {H}.
+
+--
+!bad
+The next morning, {H} held out the {gift} with both {hands}. "It is not very good," {he} said softly.
+With a red face, {H} gave the {gift} to {elder}. "I wanted it to be better," {he} said.
+In the evening, {H} put the {gift} on the table and looked at {his} feet.
+
+?bad
+{H} was so ashamed that {he} threw the {gift} away. In the morning, {he} had nothing to give.
+{H} hid the {gift} and said nothing. {Elder} waited all day, but nobody gave {elder.him} a present.
+
+!bad !twist
+{Elder} looked at it for a long time. Then {elder.he} smiled. "It is the most beautiful {gift} in the world, because you made it for me," {elder.he} said.
+"Oh, {H}!" said {elder}, with wet eyes. "Did you make this all by yourself? I will keep it forever."
+{Elder} put {elder.his} arms around {him}. "I can see how hard you worked," {elder.he} said. "I love it."
+
+!bad ?twist
+{Elder} began to laugh. {Elder.he} opened a drawer and took out an old, broken {gift}. "I made this one when I was little," {elder.he} said. "Mine broke, too! Now I have a pair."
+{Elder} smiled. "I will tell you a secret," {elder.he} said. "Because it broke, nobody else in the whole world has {a gift} like this one. That is why I like it best."
+
+?bad
+@sad
+
+?bad
+Later, {elder} found the {gift}. "I would have loved it just as it was," {elder.he} said. But the day was over.
+"I only wanted a hug from you," said {elder} at bedtime. {H} felt very small.
+
+?moral
+{H} learned that a present does not have to be perfect when it is made with love.
+It is not the {gift} that counts, but the heart of the one who gives it.
+So {H} found out that love can be seen even in crooked things.
+
+!bad
+@happy
+"""
+
+SEED = """
+@open
+
+--
+One spring day, {neighbor}, the old {job}, gave {H} a tiny seed.
+One {weather} day in spring, {H} found a tiny seed in {his} pocket. {neighbor}, the {job}, had put it there.
+In spring, {neighbor}, the {job}, came by. "This is for you," {neighbor.he} said, and put a tiny seed into {H}'s {hand}.
+
+"If you take care of it, it will be {a seed.adj} {seed}," said {neighbor}.
+"There is {a seed.adj} {seed} asleep inside," said {neighbor}. "You have to wake it up."
+"What is it?" asked {H}. "One day, it will be {a seed.adj} {seed}," said {neighbor}.
+
+{H} dug a small hole, dropped the seed in and covered it with soil.
+{H} pushed the seed into the [dark|soft|warm] earth with one finger and gave it some water.
+{H} found a sunny spot, put the seed in the ground and patted the soil flat.
+{H} made a little bed of earth for the seed and sang it a good night song.
+Together with {F}, {a trait2} {F.boy}, {H} planted the seed behind the {home}.
+
+?foreshadow
+"Watch out for the [snails|birds|rabbits]," said {neighbor}. "They are always hungry."
+"The best things take the longest," {neighbor} said with a wink.
+
+--
+The next day, {H} ran out to look. There was nothing. The day after that, there was still nothing.
+Every morning, {he} looked at the ground, and every morning it was just [brown|bare|empty].
+One day went by, and then another. Nothing came up.
+{H} sat down next to the spot and waited. {He} waited all day, but nothing happened.
+{H} put {his} ear on the ground, but {he} could not hear anything grow.
+It rained, and the sun shone, and it rained again. But the ground stayed bare.
+
+?dialogue
+"When will it grow?" asked {H}. "Soon," said {elder}. "Is it soon now?" asked {H}. {Elder} laughed.
+"Maybe it is dead," said {H}. "Maybe it is only sleeping," said {elder}.
+"Grow!" {H} told the seed. "Please grow!" But the seed did not answer.
+
+?conflict
+"Dig it up and look," said {F}, {a trait2} {F.boy}. "No!" said {H}. "Then it will die." They were cross with each other all day.
+{F} laughed at {him}. "You are watering mud!" said {F}. {H} turned {his} back and watered it anyway.
+
+{F}, the {F.boy} next door, wanted to {do}. But first, {H} gave the seed its water, as {he} did every day.
+{H} went out to {do} with {F}, but {he} always came back to water the seed.
+"Come and {do}!" called {F}, the {F.boy} next door. "In a minute," said {H}. "First I have to water my seed."
+
+--
+!bad
+Then, one {weather} morning, something green was there! Day by day it grew into {seed.grew}.
+After [two|three] weeks, a little green tip peeked out. It became {seed.grew}.
+And one morning after the rain, {H} gave a shout. The soil had cracked, and out came {seed.grew}.
+
+?bad
+Then, one morning, a green tip peeked out. {H} was so happy! But {he} got tired of watering it and stayed away for a week.
+At last it grew into {seed.grew}. {H} was so proud that {he} stopped watering it and only wanted to {do}.
+
+!bad ?twist
+But in the night, something ate all the leaves! {H} hid behind a bush to see who it was. It was a thin little [bunny|goat|lamb]. {H} gave it [clover|hay|old lettuce] instead, and it never touched the plant again.
+All summer, {H} waited for {a seed.adj} {seed}. And then not one came out, but seven! {neighbor} had given {him} a very special seed.
+
+!bad
+At last, there it was, {a seed.adj} {seed}! {seed.end}
+By the end of summer, it had turned into {a seed.adj} {seed}. {seed.end}
+When it was warm, the {seed} was ready. It was as {seed.adj} as {neighbor} had said. {seed.end}
+
+?bad
+When {he} came back, the plant was brown and dry. There would be no {seed.adj} {seed}.
+A hot week came. The leaves hung down, and then they fell. There was not one {seed.adj} {seed} to be seen.
+
+!bad !short
+{F} stared with an open mouth. "You did it!" said {F}.
+{H} showed it to everyone, and {neighbor} nodded. "You did not give up," {neighbor.he} said.
+{H} and {F} danced around it, and {elder} took off {elder.his} hat.
+
+?bad
+@sad
+
+?moral ?bad
+The next spring, {H} planted another seed, and this time {he} watered it every single day.
+{H} had learned that it is not enough to begin well. You have to go on.
+
+?moral !bad
+{H} learned that good things need time and care.
+Now {H} knew that waiting is hard, but it is worth it to do a little every day.
+"See?" said {elder}. "Great things grow slowly."
+
+!bad
+@happy
+"""
