@@ -1,0 +1,140 @@
+"""Token files: one long row of little-endian uint16, and a meta.json that says what they hold.
+
+A file begins with the end-of-text token, and each story is followed by one, so that every token of every story is
+predicted from something, and the model learns where stories begin and end.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from tinystories.console import progress
+from tinystories.errors import UserError
+from tinystories.files import read_json, sha256_of, whole_file, write_json
+from tinystories.params import LARGEST_VOCABULARY
+from tinystories.tokenizer import END_OF_TEXT_ID
+
+TokenArray = npt.NDArray[np.uint16]
+
+STORED = np.dtype("<u2")
+CHUNK_BYTES = 2**20  # text encoded at once: enough to keep all cores busy, nothing against any memory
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one token file holds: counts of tokens, stories and UTF-8 bytes of story text, and the file's sha256."""
+
+    tokens: int
+    stories: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TokenMeta:
+    """The contents of meta.json."""
+
+    vocab_size: int
+    tokenizer_sha256: str
+    train: Split
+    valid: Split
+
+
+def write_tokens(stories: Iterable[str], tokenizer: Tokenizer, path: Path, total_bytes: int) -> Split:
+    """Encode the stories into `path`, in one pass and constant memory. `total_bytes` of text serve the time left."""
+    digest = hashlib.sha256()
+    tokens = story_count = text_bytes = 0
+    with whole_file(path) as file, progress(f"Encoding {path}", total_bytes) as bar:
+
+        def append(ids: list[int]) -> None:
+            nonlocal tokens
+            block = np.asarray(ids, dtype=STORED).tobytes()
+            file.write(block)
+            digest.update(block)
+            tokens += len(ids)
+
+        append([END_OF_TEXT_ID])
+        for chunk, chunk_bytes in _chunks(stories):
+            ids: list[int] = []
+            for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
+                ids += encoding.ids
+                ids.append(END_OF_TEXT_ID)
+            append(ids)
+            story_count += len(chunk)
+            text_bytes += chunk_bytes
+            bar.advance(chunk_bytes, f"{text_bytes / 1e6 / bar.seconds:.1f} MB/s")
+    return Split(tokens, story_count, text_bytes, digest.hexdigest())
+
+
+def _chunks(stories: Iterable[str]) -> Iterator[tuple[list[str], int]]:
+    """Stories in lists of about CHUNK_BYTES, with the UTF-8 bytes of each list."""
+    chunk: list[str] = []
+    size = 0
+    for story in stories:
+        chunk.append(story)
+        size += len(story) if story.isascii() else len(story.encode())
+        if size >= CHUNK_BYTES:
+            yield chunk, size
+            chunk, size = [], 0
+    if chunk:
+        yield chunk, size
+
+
+def write_meta(meta: TokenMeta, path: Path) -> None:
+    """Write meta.json, last of all: where it stands, the token files are whole."""
+    write_json(path, asdict(meta))
+
+
+def read_meta(path: Path) -> TokenMeta:
+    """Read meta.json. Errors: UserError where it is missing or not of this form."""
+    values = read_json(path)
+    try:
+        meta = TokenMeta(
+            vocab_size=values["vocab_size"],
+            tokenizer_sha256=values["tokenizer_sha256"],
+            train=Split(**values["train"]),
+            valid=Split(**values["valid"]),
+        )
+        counts = (meta.vocab_size, *(n for s in (meta.train, meta.valid) for n in (s.tokens, s.stories, s.bytes)))
+    except (KeyError, TypeError):
+        counts = ()
+    if not counts or any(type(count) is not int or count < 1 for count in counts):
+        raise UserError(f"{path}: not the form that tokenize_to_memmap writes; run that stage again")
+    return meta
+
+
+def open_tokens(path: Path, split: Split, vocab_size: int) -> TokenArray:
+    """Map a token file of shape (tokens,) into memory, checked against its entry in meta.json.
+
+    The sha256 costs a second for the whole of TinyStories, and no figure is computed from other tokens than those.
+    Errors: UserError where the file is missing, cut, altered, or holds a token beyond the vocabulary.
+    """
+    again = "run the stage tokenize_to_memmap again"
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage tokenize_to_memmap") from None
+    if size != split.tokens * STORED.itemsize:
+        raise UserError(f"{path}: {size:,} bytes, but meta.json says {split.tokens:,} tokens of 2 bytes; {again}")
+    if sha256_of(path) != split.sha256:
+        raise UserError(f"{path}: its sha256 is not the one in meta.json; {again}")
+    tokens = np.memmap(path, dtype=STORED, mode="r")
+    largest = int(tokens.max())
+    if largest >= min(vocab_size, LARGEST_VOCABULARY):
+        raise UserError(f"{path}: holds token {largest:,}, but the vocabulary has {vocab_size:,} entries; {again}")
+    return tokens
+
+
+def check_tokenizer(meta: TokenMeta, tokenizer_path: Path) -> None:
+    """Refuse tokens of another tokenizer. Errors: UserError."""
+    if not tokenizer_path.is_file():
+        raise UserError(f"{tokenizer_path}: no such file; run the stage train_tokenizer")
+    if sha256_of(tokenizer_path) != meta.tokenizer_sha256:
+        raise UserError(
+            f"{tokenizer_path}: not the tokenizer that the token files were made with; run tokenize_to_memmap again"
+        )

@@ -1,0 +1,25 @@
+"""Stage `tokenize_to_memmap`: write both splits as uint16 token files, and meta.json that says what they hold."""
+
+import this_checkout  # noqa: F401  must come first: it makes this copy's src/ the one that is imported
+from tinystories import paths
+from tinystories.params import Params
+from tinystories.stage import run_stage
+
+
+def main(params: Params) -> None:
+    from tinystories.corpus import read_stories
+    from tinystories.files import sha256_of
+    from tinystories.tokenizer import load_tokenizer
+    from tinystories.tokens import TokenMeta, write_meta, write_tokens
+
+    tokenizer = load_tokenizer(paths.TOKENIZER)
+    train, valid = (
+        write_tokens(read_stories(text), tokenizer, tokens, text.stat().st_size)
+        for text, tokens in ((paths.RAW_TRAIN, paths.TOKENS_TRAIN), (paths.RAW_VALID, paths.TOKENS_VALID))
+    )
+    meta = TokenMeta(tokenizer.get_vocab_size(), sha256_of(paths.TOKENIZER), train, valid)
+    write_meta(meta, paths.TOKENS_META)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,19 @@
+"""Stage `train_tokenizer`: learn the vocabulary from the training stories (params: tokenizer)."""
+
+import this_checkout  # noqa: F401  must come first: it makes this copy's src/ the one that is imported
+from tinystories import paths
+from tinystories.params import Params
+from tinystories.stage import run_stage
+
+
+def main(params: Params) -> None:
+    from tinystories.corpus import read_stories
+    from tinystories.tokenizer import save_tokenizer, train_tokenizer
+
+    size = paths.RAW_TRAIN.stat().st_size
+    tokenizer = train_tokenizer(read_stories(paths.RAW_TRAIN), params.tokenizer.vocab_size, size)
+    save_tokenizer(tokenizer, paths.TOKENIZER)
+
+
+if __name__ == "__main__":
+    run_stage(main)
