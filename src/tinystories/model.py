@@ -1,0 +1,193 @@
+"""The model: a decoder-only transformer that transformers' stock class `Qwen3ForCausalLM` computes too.
+
+Rotary positions (Su et al. 2021), RMSNorm before each part (Zhang & Sennrich 2019), normalised queries and keys
+(Henry et al. 2020), SwiGLU (Shazeer 2020), no biases, output tied to the embedding.
+
+Letters in shapes: B batch, T tokens, D embedding, H heads, K head size (D / H), F feed-forward, L layers, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinystories.params import Model as Shape
+
+ROPE_THETA = 10_000.0
+NORM_EPSILON = 1e-6
+EMBEDDING_STD = 0.02
+
+
+class Cache:
+    """Keys and values of the tokens seen so far, for one call of `GPT.forward` after another. Shapes: (B, H, T, K)."""
+
+    def __init__(self, layers: int) -> None:
+        self.length = 0
+        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append new keys and values to a layer's; returns all of them."""
+        before = self._layers[layer]
+        if before is not None:
+            keys, values = torch.cat((before[0], keys), dim=2), torch.cat((before[1], values), dim=2)
+        self._layers[layer] = (keys, values)
+        return keys, values
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The weights of one transformer block, in the precision of the computation."""
+
+    norm_attention: Tensor  # (D,)
+    attention_in: Tensor  # (3, D, D): queries, keys, values
+    norm_query: Tensor  # (K,)
+    norm_key: Tensor  # (K,)
+    attention_out: Tensor  # (D, D)
+    norm_feed_forward: Tensor  # (D,)
+    feed_forward_in: Tensor  # (2, F, D): gate, up
+    feed_forward_out: Tensor  # (D, F)
+
+
+class GPT(nn.Module):
+    """The weights and the computation.
+
+    The weights of all blocks are stacked, one tensor for each kind: the optimizer then works on a few large tensors
+    instead of many small ones, and the cast of the fp32 weights to the compute dtype is a few operations.
+    """
+
+    def __init__(self, shape: Shape, vocab_size: int, compute_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.shape = shape
+        self.vocab_size = vocab_size
+        self.compute_dtype = compute_dtype
+        layers, width, hidden = shape.layers, shape.embedding_size, shape.feed_forward_size
+        self.embedding = nn.Parameter(torch.empty(vocab_size, width))
+        self.norm_attention = nn.Parameter(torch.ones(layers, width))
+        self.attention_in = nn.Parameter(torch.empty(layers, 3, width, width))
+        self.norm_query = nn.Parameter(torch.ones(layers, shape.head_size))
+        self.norm_key = nn.Parameter(torch.ones(layers, shape.head_size))
+        self.attention_out = nn.Parameter(torch.zeros(layers, width, width))
+        self.norm_feed_forward = nn.Parameter(torch.ones(layers, width))
+        self.feed_forward_in = nn.Parameter(torch.empty(layers, 2, hidden, width))
+        self.feed_forward_out = nn.Parameter(torch.zeros(layers, width, hidden))
+        self.norm_final = nn.Parameter(torch.ones(width))
+        rotation = _rotation(shape.context_length, shape.head_size)
+        self.rotation_cos: Tensor
+        self.rotation_sin: Tensor
+        self.register_buffer("rotation_cos", rotation.cos(), persistent=False)
+        self.register_buffer("rotation_sin", rotation.sin(), persistent=False)
+
+    def initialize(self, seed: int) -> None:
+        """Draw the initial weights, on the CPU so that every device begins with the same.
+
+        Output projections stay zero, so each block begins as the identity. Small embeddings make the first logits
+        small: the first loss is that of a uniform guess, ln V.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.embedding.copy_(torch.randn(self.embedding.shape, generator=generator) * EMBEDDING_STD)
+            for weight in (self.attention_in, self.feed_forward_in):
+                std = 0.5 * weight.shape[-1] ** -0.5  # half of what keeps the variance: the usual choice with Muon
+                weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """Logits of the token that follows each token. Shapes: (B, T) -> (B, T, V), in the compute dtype.
+
+        With a cache, `tokens` continue those of the calls before; together they may not exceed the context length.
+        """
+        start = cache.length if cache is not None else 0
+        end = start + tokens.shape[1]
+        cos, sin = self.rotation_cos[start:end], self.rotation_sin[start:end]
+        # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
+        x_BTD = F.embedding(tokens, self.embedding).to(self.compute_dtype)
+        for layer, block in enumerate(self._blocks()):
+            x_BTD = x_BTD + self._attention(block, x_BTD, cos, sin, cache, layer)
+            x_BTD = x_BTD + self._feed_forward(block, x_BTD)
+        if cache is not None:
+            cache.length = end
+        x_BTD = _norm(x_BTD, self.norm_final.to(self.compute_dtype))
+        return F.linear(x_BTD, self.embedding.to(self.compute_dtype))
+
+    def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats a token, computed in fp32. Shapes: (B, T), (B, T) -> ()."""
+        logits = self(tokens).float().flatten(0, 1)
+        return F.cross_entropy(logits, targets.flatten(), reduction=reduction)
+
+    def parameter_count(self) -> int:
+        """Trained numbers, the tied embedding counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def frozen(self, dtype: torch.dtype | None = None) -> "GPT":
+        """A copy for inference, its weights already in the precision of the computation."""
+        dtype = dtype or self.compute_dtype
+        copy = GPT(self.shape, self.vocab_size, dtype).to(self.embedding.device)
+        copy.load_state_dict(self.state_dict())
+        copy.requires_grad_(False)
+        for parameter in copy.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return copy
+
+    def _blocks(self) -> list[_Block]:
+        stacks = (
+            self.norm_attention,
+            self.attention_in,
+            self.norm_query,
+            self.norm_key,
+            self.attention_out,
+            self.norm_feed_forward,
+            self.feed_forward_in,
+            self.feed_forward_out,
+        )
+        # unbind, not indexing: its gradient is one stack instead of a sum of L mostly empty tensors.
+        return [_Block(*weights) for weights in zip(*(s.to(self.compute_dtype).unbind() for s in stacks), strict=True)]
+
+    def _attention(
+        self, block: _Block, x_BTD: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None, layer: int
+    ) -> Tensor:
+        batch, length, width = x_BTD.shape
+        projected = F.linear(_norm(x_BTD, block.norm_attention), block.attention_in.flatten(0, 1))
+        q, k, v = projected.view(batch, length, 3, self.shape.heads, self.shape.head_size).permute(2, 0, 3, 1, 4)
+        q = _rotate(_norm(q, block.norm_query), cos, sin)
+        k = _rotate(_norm(k, block.norm_key), cos, sin)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        mixed = _attend(q, k, v)
+        return F.linear(mixed.transpose(1, 2).reshape(batch, length, width), block.attention_out)
+
+    def _feed_forward(self, block: _Block, x_BTD: Tensor) -> Tensor:
+        projected = F.linear(_norm(x_BTD, block.norm_feed_forward), block.feed_forward_in.flatten(0, 1))
+        gate, up = projected.chunk(2, dim=-1)
+        return F.linear(F.silu(gate) * up, block.feed_forward_out)
+
+
+def _norm(x: Tensor, gain: Tensor) -> Tensor:
+    return F.rms_norm(x, gain.shape, gain, NORM_EPSILON)
+
+
+def _rotation(length: int, head_size: int) -> Tensor:
+    """Angles by which positions turn the pairs of a head. Shape: (length, head_size), each angle twice."""
+    frequencies = ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    return torch.outer(torch.arange(length, dtype=torch.float32), frequencies).repeat(1, 2)
+
+
+def _rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """Turn each pair (i, i + K/2) by its position's angle."""
+    left, right = x_BHTK.chunk(2, dim=-1)
+    return x_BHTK * cos_TK.to(x_BHTK.dtype) + torch.cat((-right, left), dim=-1) * sin_TK.to(x_BHTK.dtype)
+
+
+def _attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> Tensor:
+    """Causal attention; the last of the T queries sees all S keys. Shape: (B, H, T, K)."""
+    length, seen = q_BHTK.shape[2], k_BHSK.shape[2]
+    if length == 1:
+        return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK)
+    if q_BHTK.device.type == "cpu" and q_BHTK.requires_grad and torch.is_grad_enabled():
+        # The fused kernel's backward pass on a CPU is several times slower than these plain products.
+        hidden = torch.ones(length, seen, dtype=torch.bool).triu(1 + seen - length)
+        scores: Tensor = (q_BHTK * q_BHTK.shape[-1] ** -0.5) @ k_BHSK.transpose(-2, -1)
+        return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v_BHSK
+    if length == seen:
+        return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, is_causal=True)
+    visible = torch.ones(length, seen, dtype=torch.bool, device=q_BHTK.device).tril(seen - length)
+    return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=visible)

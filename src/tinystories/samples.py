@@ -1,0 +1,49 @@
+"""Samples as a page of Markdown: what was given and what the model wrote, kept apart."""
+
+from collections.abc import Callable
+
+from tokenizers import Tokenizer
+
+from tinystories.generation import generate
+from tinystories.model import GPT
+from tinystories.params import Sample
+from tinystories.scoring import do_nothing
+from tinystories.tokenizer import END_OF_TEXT_ID
+
+
+def sample_page(
+    model: GPT, tokenizer: Tokenizer, sample: Sample, seed: int, title: str, check: Callable[[], None] = do_nothing
+) -> str:
+    """Continue each prompt, and an empty page. Pages of one seed draw with the same numbers, so they compare."""
+    parts = [f"# {title}", f"top-k {sample.top_k}, temperature {sample.temperature:g}, seed {seed}"]
+    for number, prompt in enumerate([*sample.prompts, ""], start=1):
+        text, ended = _continue(model, tokenizer, sample, prompt, (seed + number) % 2**63, check)
+        if prompt:
+            parts += [f"## Prompt {number}", "**Prompt**", _quote(prompt), "**Continuation**"]
+        else:
+            parts += ["## Free start", "**Continuation**"]
+        parts += [
+            _quote(text),
+            "(ended where the story ended)" if ended else f"(cut at {sample.max_new_tokens} tokens)",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _continue(
+    model: GPT, tokenizer: Tokenizer, sample: Sample, prompt: str, seed: int, check: Callable[[], None]
+) -> tuple[str, bool]:
+    new = generate(
+        model,
+        [END_OF_TEXT_ID, *tokenizer.encode(prompt, add_special_tokens=False).ids],
+        max_new_tokens=sample.max_new_tokens,
+        temperature=sample.temperature,
+        top_k=sample.top_k,
+        seed=seed,
+        check=check,
+    )
+    return tokenizer.decode(new), new[-1] == END_OF_TEXT_ID
+
+
+def _quote(text: str) -> str:
+    lines = text.strip("\n").split("\n")
+    return "\n".join(f"> {line}".rstrip() for line in lines)
