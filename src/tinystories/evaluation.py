@@ -1,0 +1,57 @@
+"""The `evaluate` stage: the checkpoint, as anyone else would load it, scored on the whole validation set."""
+
+import shutil
+
+import torch
+
+from tinystories import paths
+from tinystories.backend import choose_device
+from tinystories.checkpoint import load_checkpoint
+from tinystories.console import progress, say
+from tinystories.errors import UserError
+from tinystories.files import write_json, write_text
+from tinystories.params import Params
+from tinystories.samples import sample_page
+from tinystories.scoring import score
+from tinystories.tokenizer import load_tokenizer
+from tinystories.tokens import check_tokenizer, open_tokens, read_meta
+
+
+def evaluate(params: Params) -> None:
+    """Write reports/evaluate.json, and reports/samples/: the pages of all epochs and the final one.
+
+    Errors: UserError where checkpoint, tokenizer and tokens are not of one training.
+    """
+    meta = read_meta(paths.TOKENS_META)
+    check_tokenizer(meta, paths.CHECKPOINT / "tokenizer.json")
+    model = load_checkpoint(paths.CHECKPOINT)
+    if model.vocab_size != meta.vocab_size:
+        raise UserError(
+            f"{paths.CHECKPOINT}: a vocabulary of {model.vocab_size:,}, but the tokens have {meta.vocab_size:,}; "
+            "run the stage train again"
+        )
+    tokens = open_tokens(paths.TOKENS_VALID, meta.valid, meta.vocab_size)
+    # Where it was trained is where it is scored: train.device, not a second parameter that could disagree.
+    model.to(choose_device(params.train.device))
+    dtype = torch.bfloat16 if params.evaluate.precision == "bf16" else torch.float32
+    with progress("Scoring the validation set", len(tokens)) as bar:
+        window = params.evaluate.batch_size * model.shape.context_length
+        valid = score(
+            model.frozen(dtype), tokens, meta.valid.bytes, params.evaluate.batch_size, lambda: bar.advance(window)
+        )
+    say(f"Validation: loss {valid.loss:.4f}, PPL {valid.perplexity:,.2f}, {valid.bits_per_byte:.4f} bits per byte")
+    tokenizer = load_tokenizer(paths.CHECKPOINT / "tokenizer.json")
+    page = sample_page(model.frozen(), tokenizer, params.sample, params.seed, "Final samples")
+    paths.SAMPLES.mkdir(parents=True, exist_ok=True)
+    for epoch_page in sorted(paths.EPOCH_SAMPLES.glob("epoch_*.md")):
+        shutil.copyfile(epoch_page, paths.SAMPLES / epoch_page.name)
+    write_text(paths.FINAL_SAMPLES, page)
+    write_json(
+        paths.EVALUATION,
+        {
+            "valid_loss": round(valid.loss, 6),
+            "valid_ppl": round(valid.perplexity, 4),
+            "valid_bits_per_byte": round(valid.bits_per_byte, 6),
+            "valid_tokens": valid.tokens,
+        },
+    )

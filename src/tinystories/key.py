@@ -1,0 +1,39 @@
+"""The key of a training: a hash of all that decides its result.
+
+Two trainings of one key end with the same bits, so they are one run in the record, and one may go on where the other
+stopped.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from tinystories.backend import Backend
+from tinystories.files import sha256_of
+from tinystories.params import Params
+from tinystories.tokens import TokenMeta
+
+# The modules whose code decides the result. Not in it: what reads and checks files, what shows, what tells MLflow.
+CODE = (
+    "backend", "engine", "generation", "model", "optimizer", "params", "samples", "scoring", "tokens", "training",
+    "windows",
+)  # fmt: skip
+
+# These change how a training runs on the way, but not what comes out.
+_WITHOUT_EFFECT = {"device", "precision", "compile", "save_every"}
+
+
+def training_key(params: Params, meta: TokenMeta, backend: Backend) -> str:
+    """The key, 64 hexadecimal digits: of parameters, tokens, code, and what computes them."""
+    parts = {
+        "seed": params.seed,
+        "model": params.model.model_dump(),
+        "train": params.train.model_dump(exclude=_WITHOUT_EFFECT),
+        "sample": params.sample.model_dump(),
+        "tokens": [meta.tokenizer_sha256, meta.train.sha256, meta.valid.sha256, meta.valid.bytes],
+        "code": {name: sha256_of(Path(__file__).parent / f"{name}.py") for name in CODE},
+        "backend": [backend.device.type, backend.precision, backend.compiled, torch.__version__],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,286 @@
+"""The `train` stage: the loop over steps and epochs, what it writes, and how it goes on after a stop."""
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from tinystories import paths
+from tinystories.backend import Backend, choose_backend, describe_environment
+from tinystories.checkpoint import save_checkpoint
+from tinystories.console import Bar, progress, say
+from tinystories.engine import Engine
+from tinystories.errors import UserError
+from tinystories.files import write_json, write_text
+from tinystories.key import training_key
+from tinystories.live_run import LiveRun
+from tinystories.optimizer import schedule
+from tinystories.params import Params
+from tinystories.record import environment_tags, epoch_metrics, flat_params, history_metrics
+from tinystories.samples import sample_page
+from tinystories.scoring import perplexity, score
+from tinystories.state import State, locked_state
+from tinystories.stopping import Stopped, StopRequest
+from tinystories.tokenizer import load_tokenizer
+from tinystories.tokens import TokenArray, TokenMeta, check_tokenizer, open_tokens, read_meta
+from tinystories.tracking import Status, tracking_uri
+
+
+@dataclass
+class Progress:
+    """What a training has behind it: with the engine's tensors, all that is needed to go on.
+
+    `train_seconds` counts the steps alone, `seconds` the whole stage, over all its starts.
+    """
+
+    started: str
+    step: int = 0
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    row_step: int = 0  # of the last row of the history
+    row_seconds: float = 0.0
+    epoch_loss_sum: float = 0.0
+    run_id: str | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    samples: list[str] = field(default_factory=list)
+
+
+def train(params: Params, experiment: str | None) -> None:
+    """Train, or go on training, and write checkpoint, history, table, samples, metrics and the run's id.
+
+    `experiment` is the name that the record gives the run, where it has one.
+    Errors: UserError for token files that do not fit, a device that is not there, a loss that is no number.
+    """
+    meta = read_meta(paths.TOKENS_META)
+    check_tokenizer(meta, paths.TOKENIZER)
+    splits = (("train", paths.TOKENS_TRAIN, meta.train), ("valid", paths.TOKENS_VALID, meta.valid))
+    for name, path, split in splits:
+        if split.tokens <= params.model.context_length:
+            raise UserError(
+                f"{path}: the {name} stories have {split.tokens:,} tokens; "
+                f"model.context_length is {params.model.context_length:,}, so they should have more than that"
+            )
+    train_tokens, valid_tokens = (open_tokens(path, split, meta.vocab_size) for _, path, split in splits)
+    backend = choose_backend(params.train)
+    key = training_key(params, meta, backend)
+    with StopRequest() as stop, locked_state(paths.state_directory() / "train", key) as state:
+        engine = Engine(params, meta.vocab_size, train_tokens, backend)
+        Training(params, meta, backend, key, experiment, engine, valid_tokens, state, stop).run()
+
+
+class Training:
+    """One training, from its first step or from where it was stopped, to its last."""
+
+    def __init__(
+        self,
+        params: Params,
+        meta: TokenMeta,
+        backend: Backend,
+        key: str,
+        experiment: str | None,
+        engine: Engine,
+        valid_tokens: TokenArray,
+        state: State,
+        stop: StopRequest,
+    ) -> None:
+        self._params = params
+        self._meta = meta
+        self._key = key
+        self._experiment = experiment
+        self._engine = engine
+        self._valid_tokens = valid_tokens
+        self._state = state
+        self._stop = stop
+        self._tokenizer = load_tokenizer(paths.TOKENIZER)
+        self._environment = describe_environment(backend)
+        self._progress = self._resume()
+        self._clock = time.monotonic() - self._progress.seconds
+        self._saved_at = time.monotonic()
+        root = paths.repository_root()
+        self._live = LiveRun(
+            uri=tracking_uri(params.mlflow.tracking_uri, root),
+            experiment=params.mlflow.experiment,
+            root=root,
+            key=key,
+            run_id=self._progress.run_id,
+            name=experiment,
+            params=flat_params(params),
+            tags=environment_tags(self._environment),
+        )
+
+    def run(self) -> None:
+        """Train to the end and write everything. Raises Stopped, with the state saved, where a signal asked to stop."""
+        status: Status = "FAILED"
+        try:
+            self._introduce()
+            self._train()
+            self._progress.seconds = time.monotonic() - self._clock
+            self._progress.run_id = self._live.close("FINISHED")
+            status = "FINISHED"
+            self._write_results()
+            self._state.remove()
+        except Stopped:
+            status = "KILLED"
+            self._save()
+            say(f"Stopped at step {self._progress.step:,}; the next `dvc repro` goes on from there.")
+            raise
+        finally:
+            if status != "FINISHED":
+                self._live.close(status)
+
+    def _introduce(self) -> None:
+        run, train, environment = self._progress, self._params.train, self._environment
+        say(
+            f"{self._engine.model.parameter_count():,} parameters, {train.steps:,} steps of "
+            f"{self._tokens(1):,} tokens on {environment['device_name']}, {environment['precision']}"
+            f"{', compiled' if environment['compiled'] else ''}"
+        )
+        if run.step:
+            say(f"Going on from step {run.step:,}, where this training was stopped.")
+
+    def _train(self) -> None:
+        run, train = self._progress, self._params.train
+        with progress("Training", train.steps, run.step) as bar:
+            while True:
+                if run.step == train.steps_per_epoch * (len(run.epochs) + 1):
+                    self._end_epoch()
+                if run.step == train.steps:
+                    return
+                start = time.monotonic()
+                self._engine.step(run.step)
+                run.step += 1
+                logged = run.step % train.log_every == 0 or run.step % train.steps_per_epoch == 0
+                loss_sum = self._engine.loss_sum.item() if logged else 0.0  # waits for the device
+                run.train_seconds += time.monotonic() - start
+                bar.advance(1)
+                if logged:
+                    self._log(loss_sum, bar)
+                if time.monotonic() - self._saved_at > train.save_every:
+                    self._save()
+                self._stop.check()
+
+    def _log(self, loss_sum: float, bar: Bar) -> None:
+        """Add a row to the history: the mean loss since the row before."""
+        run, train = self._progress, self._params.train
+        steps = run.step - run.row_step
+        loss = loss_sum / steps
+        if not math.isfinite(loss):
+            self._state.remove()  # it leads here again
+            raise UserError(
+                f"the training loss is {loss} at step {run.step:,}; train.learning_rate "
+                f"({train.learning_rate:g}) or train.embedding_learning_rate ({train.embedding_learning_rate:g}) "
+                "should be lower, or train.warmup longer"
+            )
+        speed = self._tokens(steps) / max(run.train_seconds - run.row_seconds, 1e-9)
+        row = {
+            "step": run.step,
+            "tokens": self._tokens(run.step),
+            "loss": round(loss, 6),
+            "learning_rate": float(f"{train.learning_rate * schedule(run.step - 1, train):.6g}"),
+            "gradient_norm": float(f"{self._engine.gradient_norm.item():.6g}"),
+            "tokens_per_second": round(speed, 1),
+            "seconds": round(run.train_seconds, 3),
+        }
+        run.history.append(row)
+        run.row_step, run.row_seconds = run.step, run.train_seconds
+        run.epoch_loss_sum += loss_sum
+        self._engine.loss_sum.zero_()
+        self._live.log(run.step, history_metrics(row))
+        bar.advance(0, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+
+    def _end_epoch(self) -> None:
+        """Validate on the whole set, draw samples, add a row to the loss/PPL table."""
+        run, number = self._progress, len(self._progress.epochs) + 1
+        self._save()  # validation can take long; a stop in it should not cost steps
+        model = self._engine.model.frozen()
+        # Twice the training batch: without a backward pass there is room, and it needs no parameter of its own.
+        valid = score(
+            model, self._valid_tokens, self._meta.valid.bytes, 2 * self._params.train.batch_size, self._stop.check
+        )
+        title = f"Samples after epoch {number}"
+        page = sample_page(model, self._tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
+        train_loss = run.epoch_loss_sum / self._params.train.steps_per_epoch
+        row = {
+            "epoch": number,
+            "train_loss": round(train_loss, 6),
+            "train_ppl": round(perplexity(train_loss), 4),
+            "valid_loss": round(valid.loss, 6),
+            "valid_ppl": round(valid.perplexity, 4),
+            "valid_bits_per_byte": round(valid.bits_per_byte, 6),
+            "step": run.step,
+            "tokens": self._tokens(run.step),
+            "seconds": round(time.monotonic() - self._clock, 3),
+        }
+        run.epochs.append(row)
+        run.samples.append(page)
+        run.epoch_loss_sum = 0.0
+        self._write_tables()
+        self._live.log(run.step, epoch_metrics(row))
+        self._live.text(f"samples/epoch_{number}.md", page)
+        self._live.text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
+        say(
+            f"Epoch {number}: train loss {train_loss:.4f} (PPL {row['train_ppl']:,.2f}), valid loss {valid.loss:.4f} "
+            f"(PPL {row['valid_ppl']:,.2f}), {valid.bits_per_byte:.4f} bits per byte"
+        )
+        self._save()
+
+    def _write_tables(self) -> None:
+        """Tables and samples so far: readable while the training goes on."""
+        run = self._progress
+        for path, rows in ((paths.HISTORY, run.history), (paths.EPOCHS, run.epochs)):
+            write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+        for number, page in enumerate(run.samples, start=1):
+            write_text(paths.EPOCH_SAMPLES / f"epoch_{number}.md", page)
+
+    def _write_results(self) -> None:
+        run, last = self._progress, self._progress.epochs[-1]
+        self._write_tables()
+        save_checkpoint(self._engine.model, paths.TOKENIZER, paths.CHECKPOINT)
+        metrics = ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte")
+        write_json(
+            paths.TRAIN_METRICS,
+            {
+                **{name: last[name] for name in metrics},
+                "steps": run.step,
+                "tokens": self._tokens(run.step),
+                "parameters": self._engine.model.parameter_count(),
+                "tokens_per_second": round(self._tokens(run.step) / run.train_seconds, 1),
+                "seconds": round(run.seconds, 3),
+            },
+        )
+        write_json(
+            paths.RUN,
+            {
+                "run_id": run.run_id,
+                "key": self._key,
+                "name": self._experiment,
+                "started": run.started,
+                "ended": _now(),
+                "environment": self._environment,
+            },
+        )
+
+    def _tokens(self, steps: int) -> int:
+        return steps * self._params.train.batch_size * self._params.model.context_length
+
+    def _save(self) -> None:
+        run = self._progress
+        run.seconds = time.monotonic() - self._clock
+        run.run_id = self._live.run_id or run.run_id
+        self._state.save(run.step, self._engine.tensors(), asdict(run))
+        self._saved_at = time.monotonic()
+
+    def _resume(self) -> Progress:
+        saved = self._state.load()
+        if saved is None:
+            return Progress(started=_now())
+        tensors, record = saved
+        self._engine.restore(tensors)
+        return Progress(**record)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
