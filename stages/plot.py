@@ -1,0 +1,25 @@
+"""Stage `plot`: draw plot.png and tell the run in report.md."""
+
+import this_checkout  # noqa: F401  must come first: it makes this copy's src/ the one that is imported
+from tinystories.params import Params
+from tinystories.stage import run_stage
+
+
+def main(params: Params) -> None:
+    from tinystories import paths  # heavy imports wait until the parameters are checked
+    from tinystories.console import say
+    from tinystories.plotting import EPOCH_COLUMNS, HISTORY_COLUMNS, plot_run, read_table
+    from tinystories.report import loss_table, run_title, write_report
+
+    history = read_table(paths.HISTORY, HISTORY_COLUMNS)
+    epochs = read_table(paths.EPOCHS, EPOCH_COLUMNS)
+    write_report(params)
+    plot_run(history, epochs, paths.PLOT, run_title(params))
+
+    say(loss_table(epochs))
+    say(f"The run told: {paths.REPORT}; its curves: {paths.PLOT}")
+    say(f"Its stories: {paths.SAMPLES}/; all runs, with curves: mlflow ui")
+
+
+if __name__ == "__main__":
+    run_stage(main)

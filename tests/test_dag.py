@@ -1,0 +1,105 @@
+"""dvc.yaml says of each stage what it really reads: a missing module would let DVC serve a stale result."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES: dict[str, dict[str, list[str]]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+ORDER = ["download", "train_tokenizer", "tokenize_to_memmap", "train", "evaluate", "plot", "publish"]
+
+
+def imported(path: Path) -> set[Path]:
+    """The project's own files that one file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            # `from .words import X` is meant from the package that the file lies in.
+            around = path.relative_to(ROOT / "src").parts[: -node.level] if node.level else ()
+            module = ".".join([*around, *(node.module or "").split(".")]).strip(".")
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            place = Path(*name.split("."))
+            for base in (ROOT / "src", ROOT / "stages"):
+                candidates = (base / place.with_suffix(".py"), base / place / "__init__.py")
+                found |= {candidate for candidate in candidates if candidate.exists()}
+            # Importing a module runs the packages around it.
+            inits = (ROOT / "src" / parent / "__init__.py" for parent in place.parents)
+            found |= {init for init in inits if init.exists()}
+    return found
+
+
+def closure(path: Path) -> set[Path]:
+    """A file and all of the project that it imports, directly or through others."""
+    seen, waiting = {path}, [path]
+    while waiting:
+        new = imported(waiting.pop()) - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def listed(stage: str) -> set[Path]:
+    """The project's Python files among a stage's deps; a directory stands for all in it."""
+    files: set[Path] = set()
+    for dep in STAGES[stage]["deps"]:
+        path = ROOT / dep
+        if path.is_dir():
+            files |= set(path.rglob("*.py"))
+        elif path.suffix == ".py":
+            files.add(path)
+    return files
+
+
+def test_the_stages_are_those_of_the_design_each_with_its_script() -> None:
+    assert list(STAGES) == ORDER
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} == {*ORDER, "this_checkout"}
+    assert all(STAGES[name]["cmd"] == f"python stages/{name}.py" for name in ORDER)
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_deps_list_exactly_the_imported_modules(stage: str) -> None:
+    real = closure(ROOT / f"stages/{stage}.py")
+    assert {str(path.relative_to(ROOT)) for path in listed(stage)} == {str(path.relative_to(ROOT)) for path in real}
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_every_file_between_stages_is_an_output_of_an_earlier_one(stage: str) -> None:
+    before: set[str] = set()
+    for earlier in ORDER[: ORDER.index(stage)]:
+        for kind in ("outs", "metrics", "plots"):
+            before |= set(STAGES[earlier].get(kind, []))
+    data = {dep for dep in STAGES[stage]["deps"] if dep.split("/")[0] in ("data", "models", "reports")}
+    assert data <= before
+
+
+def test_only_one_module_imports_mlflow_and_only_one_reads_params() -> None:
+    def importers(package: str) -> set[str]:
+        names = set()
+        for path in (ROOT / "src").rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    modules = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    modules = [node.module or ""]
+                else:
+                    continue
+                if any(module.split(".")[0] == package for module in modules):
+                    names.add(path.stem)
+        return names
+
+    assert importers("mlflow") == {"tracking"}
+    assert importers("yaml") == {"params"}
+    assert importers("dvc") == set()
+
+
+def test_stage_scripts_hold_no_logic() -> None:
+    for name in ORDER:
+        lines = (ROOT / f"stages/{name}.py").read_text().splitlines()
+        assert len(lines) <= 40, name
