@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 LOG_EVERY_SECONDS = 15.0
 REDRAW_EVERY_SECONDS = 0.1
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(message: str) -> None:

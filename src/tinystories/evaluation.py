@@ -13,8 +13,7 @@ from tinystories.files import write_json, write_text
 from tinystories.params import Params
 from tinystories.samples import sample_page
 from tinystories.scoring import score
-from tinystories.tokenizer import load_tokenizer
-from tinystories.tokens import check_tokenizer, open_tokens, read_meta
+from tinystories.tokens import matching_tokenizer, open_tokens, read_meta
 
 
 def evaluate(params: Params) -> None:
@@ -23,7 +22,7 @@ def evaluate(params: Params) -> None:
     Errors: UserError where checkpoint, tokenizer and tokens are not of one training.
     """
     meta = read_meta(paths.TOKENS_META)
-    check_tokenizer(meta, paths.CHECKPOINT / "tokenizer.json")
+    tokenizer = matching_tokenizer(meta, paths.CHECKPOINT / "tokenizer.json")
     model = load_checkpoint(paths.CHECKPOINT)
     if model.vocab_size != meta.vocab_size:
         raise UserError(
@@ -40,7 +39,6 @@ def evaluate(params: Params) -> None:
             model.frozen(dtype), tokens, meta.valid.bytes, params.evaluate.batch_size, lambda: bar.advance(window)
         )
     say(f"Validation: loss {valid.loss:.4f}, PPL {valid.perplexity:,.2f}, {valid.bits_per_byte:.4f} bits per byte")
-    tokenizer = load_tokenizer(paths.CHECKPOINT / "tokenizer.json")
     page = sample_page(model.frozen(), tokenizer, params.sample, params.seed, "Final samples")
     paths.SAMPLES.mkdir(parents=True, exist_ok=True)
     for epoch_page in sorted(paths.EPOCH_SAMPLES.glob("epoch_*.md")):

@@ -1,6 +1,7 @@
 """The typed schema of `params.yaml`, and the only code that reads that file."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,7 +25,7 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 def _one_line(text: str) -> str:
     if not text.strip():
         raise ValueError("should not be empty")
-    if "\n" in text:
+    if text.splitlines() != [text]:
         raise ValueError("should be one line")
     return text
 
@@ -191,6 +192,15 @@ class Params(_Section):
 class _Loader(yaml.SafeLoader):
     """Plain YAML without tags; a key that stands twice is an error, not a silent choice of the last."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, str):
+                value.encode()  # "\\ud800" is half a character, which nothing could print or save
+        except ValueError as error:  # also of a date or a number that cannot be: say where
+            raise yaml.constructor.ConstructorError(None, None, " ".join(str(error).split()), node.start_mark) from None
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
@@ -246,7 +256,8 @@ def _yaml_problem(error: Exception) -> str:
 
 def _explain(problem: ErrorDetails) -> str:
     """One line for one of pydantic's findings."""
-    key = ".".join(str(part) for part in problem["loc"])
+    key = _cut(".".join(str(part) for part in problem["loc"]))
+    key = key if key.isprintable() else ascii(key)
     value, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         known = _keys_of(problem["loc"][:-1])
@@ -294,5 +305,10 @@ def _shown(value: Any) -> str:
         return "empty"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, list | dict | set):
+        return _cut(reprlib.repr(value))  # repr would write out all that a few nested aliases stand for
+    return _cut(repr(value) if isinstance(value, str) else str(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."

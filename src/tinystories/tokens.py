@@ -17,7 +17,7 @@ from tinystories.console import progress
 from tinystories.errors import UserError
 from tinystories.files import read_json, sha256_of, whole_file, write_json
 from tinystories.params import LARGEST_VOCABULARY
-from tinystories.tokenizer import END_OF_TEXT_ID
+from tinystories.tokenizer import END_OF_TEXT_ID, load_tokenizer
 
 TokenArray = npt.NDArray[np.uint16]
 
@@ -130,11 +130,9 @@ def open_tokens(path: Path, split: Split, vocab_size: int) -> TokenArray:
     return tokens
 
 
-def check_tokenizer(meta: TokenMeta, tokenizer_path: Path) -> None:
-    """Refuse tokens of another tokenizer. Errors: UserError."""
-    if not tokenizer_path.is_file():
-        raise UserError(f"{tokenizer_path}: no such file; run the stage train_tokenizer")
-    if sha256_of(tokenizer_path) != meta.tokenizer_sha256:
-        raise UserError(
-            f"{tokenizer_path}: not the tokenizer that the token files were made with; run tokenize_to_memmap again"
-        )
+def matching_tokenizer(meta: TokenMeta, path: Path) -> Tokenizer:
+    """Read tokenizer.json and make sure that the tokens are its own. Errors: UserError."""
+    tokenizer = load_tokenizer(path)
+    if sha256_of(path) != meta.tokenizer_sha256 or tokenizer.get_vocab_size() != meta.vocab_size:
+        raise UserError(f"{path}: not the tokenizer that the token files were made with; run tokenize_to_memmap again")
+    return tokenizer

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 import pandas as pd
+from tokenizers import Tokenizer
 
 from tinystories import paths
 from tinystories.backend import Backend, choose_backend, describe_environment
@@ -23,8 +24,7 @@ from tinystories.samples import sample_page
 from tinystories.scoring import perplexity, score
 from tinystories.state import State, locked_state
 from tinystories.stopping import Stopped, StopRequest
-from tinystories.tokenizer import load_tokenizer
-from tinystories.tokens import TokenArray, TokenMeta, check_tokenizer, open_tokens, read_meta
+from tinystories.tokens import TokenArray, TokenMeta, matching_tokenizer, open_tokens, read_meta
 from tinystories.tracking import Status, tracking_uri
 
 
@@ -54,21 +54,35 @@ def train(params: Params, experiment: str | None) -> None:
     `experiment` is the name that the record gives the run, where it has one.
     Errors: UserError for token files that do not fit, a device that is not there, a loss that is no number.
     """
+    corpus = _open_corpus(params.model.context_length)
+    backend = choose_backend(params.train)
+    key = training_key(params, corpus.meta, backend)
+    with locked_state(paths.state_directory() / "train", key) as state, StopRequest() as stop:
+        Training(params, experiment, corpus, backend, key, state, stop).run()
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """What the stages before have made of the stories. Shapes of `train` and `valid`: (tokens,)."""
+
+    meta: TokenMeta
+    tokenizer: Tokenizer
+    train: TokenArray
+    valid: TokenArray
+
+
+def _open_corpus(context_length: int) -> _Corpus:
     meta = read_meta(paths.TOKENS_META)
-    check_tokenizer(meta, paths.TOKENIZER)
+    tokenizer = matching_tokenizer(meta, paths.TOKENIZER)
     splits = (("train", paths.TOKENS_TRAIN, meta.train), ("valid", paths.TOKENS_VALID, meta.valid))
     for name, path, split in splits:
-        if split.tokens <= params.model.context_length:
+        if split.tokens <= context_length:
             raise UserError(
                 f"{path}: the {name} stories have {split.tokens:,} tokens; "
-                f"model.context_length is {params.model.context_length:,}, so they should have more than that"
+                f"model.context_length is {context_length:,}, so they should have more than that"
             )
-    train_tokens, valid_tokens = (open_tokens(path, split, meta.vocab_size) for _, path, split in splits)
-    backend = choose_backend(params.train)
-    key = training_key(params, meta, backend)
-    with StopRequest() as stop, locked_state(paths.state_directory() / "train", key) as state:
-        engine = Engine(params, meta.vocab_size, train_tokens, backend)
-        Training(params, meta, backend, key, experiment, engine, valid_tokens, state, stop).run()
+    train, valid = (open_tokens(path, split, meta.vocab_size) for _, path, split in splits)
+    return _Corpus(meta, tokenizer, train, valid)
 
 
 class Training:
@@ -77,24 +91,20 @@ class Training:
     def __init__(
         self,
         params: Params,
-        meta: TokenMeta,
+        experiment: str | None,
+        corpus: _Corpus,
         backend: Backend,
         key: str,
-        experiment: str | None,
-        engine: Engine,
-        valid_tokens: TokenArray,
         state: State,
         stop: StopRequest,
     ) -> None:
         self._params = params
-        self._meta = meta
-        self._key = key
         self._experiment = experiment
-        self._engine = engine
-        self._valid_tokens = valid_tokens
+        self._corpus = corpus
+        self._key = key
         self._state = state
         self._stop = stop
-        self._tokenizer = load_tokenizer(paths.TOKENIZER)
+        self._engine = Engine(params, corpus.meta.vocab_size, corpus.train, backend)
         self._environment = describe_environment(backend)
         self._progress = self._resume()
         self._clock = time.monotonic() - self._progress.seconds
@@ -195,13 +205,12 @@ class Training:
         """Validate on the whole set, draw samples, add a row to the loss/PPL table."""
         run, number = self._progress, len(self._progress.epochs) + 1
         self._save()  # validation can take long; a stop in it should not cost steps
-        model = self._engine.model.frozen()
+        model, corpus = self._engine.model.frozen(), self._corpus
         # Twice the training batch: without a backward pass there is room, and it needs no parameter of its own.
-        valid = score(
-            model, self._valid_tokens, self._meta.valid.bytes, 2 * self._params.train.batch_size, self._stop.check
-        )
+        rows = 2 * self._params.train.batch_size
+        valid = score(model, corpus.valid, corpus.meta.valid.bytes, rows, self._stop.check)
         title = f"Samples after epoch {number}"
-        page = sample_page(model, self._tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
+        page = sample_page(model, corpus.tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
         train_loss = run.epoch_loss_sum / self._params.train.steps_per_epoch
         row = {
             "epoch": number,

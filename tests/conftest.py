@@ -1,0 +1,116 @@
+"""What several test files need: small parameters, a small tokenizer, token files made with it."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # transformers loads what a test wrote, and nothing else
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, threads only wait for each other
+
+import pytest
+from hypothesis import settings
+from tokenizers import Tokenizer
+
+from tests.repository import Repository, make_repository
+from tinystories.model import GPT
+from tinystories.params import Model as Shape
+from tinystories.params import Params, load_params
+from tinystories.tokenizer import save_tokenizer, train_tokenizer
+from tinystories.tokens import Split, write_tokens
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def stories() -> list[str]:
+    """Stories of few words, some with letters beyond ASCII, always the same."""
+    draw = random.Random(0)
+    names = ["Lily", "Tom", "Zoë", "the dragon 🐉", "Anna"]
+    deeds = ["went to the park", "saw a big tree", "was very happy", "found a little ball", "said: “Hello!”"]
+    return [
+        "\n".join(f"One day, {draw.choice(names)} {draw.choice(deeds)}." for _ in range(draw.randint(1, 6)))
+        for _ in range(60)
+    ]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(stories: list[str]) -> Tokenizer:
+    return train_tokenizer(stories, vocab_size=300, total_bytes=1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    save_tokenizer(tokenizer, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def token_file(
+    stories: list[str], tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Split]:
+    """The stories as tokens; for reading only."""
+    path = tmp_path_factory.mktemp("tokens") / "train.bin"
+    return path, write_tokens(stories, tokenizer, path, total_bytes=1)
+
+
+@pytest.fixture(scope="session")
+def shape() -> Shape:
+    """Every size differs from the others, so that a mixed-up axis is found."""
+    return Shape(context_length=12, embedding_size=24, layers=3, heads=2)
+
+
+@pytest.fixture(scope="session")
+def small_params(shape: Shape) -> Params:
+    """The committed parameters with a small model and a short training."""
+    params = load_params(ROOT / "params.yaml")
+    train = params.train.model_copy(
+        update={"batch_size": 4, "epochs": 2, "steps_per_epoch": 10, "device": "cpu", "precision": "fp32"}
+    )
+    sample = params.sample.model_copy(update={"max_new_tokens": 20})
+    return params.model_copy(update={"model": shape, "train": train, "sample": sample, "seed": 5})
+
+
+@pytest.fixture(scope="session")
+def random_model(shape: Shape) -> Callable[..., GPT]:
+    """Makes a model in which every weight, also gains and output projections, is random and matters."""
+    import torch
+
+    def make(shape: Shape = shape, vocab_size: int = 300, seed: int = 0) -> GPT:
+        model = GPT(shape, vocab_size)
+        model.initialize(seed)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                noise = torch.randn(weight.shape, generator=generator)
+                if name.startswith("norm"):
+                    weight.copy_(1 + 0.3 * noise)
+                else:  # strong blocks, else the tied output mostly repeats its input
+                    weight.copy_(noise * (0.2 if name == "embedding" else 0.4))
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository in which `dvc repro` has run, its path with a space and an umlaut; for reading only."""
+    return make_repository(tmp_path_factory.mktemp("pipe line ü") / "project")
+
+
+@pytest.fixture
+def repository(finished: Repository, tmp_path: Path) -> Repository:
+    """A copy of the finished repository that a test may change.
+
+    Its MLflow database starts anew: a copied one would go on writing to the original's artifacts.
+    """
+    copy = finished.copy(tmp_path / "project")
+    (copy.path / "mlflow.db").unlink()
+    shutil.rmtree(copy.path / "mlartifacts")
+    copy.run("dvc", "repro", "--force", "--single-item", "publish")
+    return copy

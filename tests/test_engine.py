@@ -1,0 +1,162 @@
+"""The training step, and what it runs on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tinystories import backend as backend_module
+from tinystories.backend import Backend, choose_backend, choose_device, describe_environment
+from tinystories.engine import Engine
+from tinystories.errors import UserError
+from tinystories.params import Params
+
+FP32 = Backend(torch.device("cpu"), torch.float32, compiled=False)
+BF16 = dataclasses.replace(FP32, dtype=torch.bfloat16)
+
+TOKENS = (np.arange(600, dtype=np.int64) ** 2 % 61).astype(np.uint16)  # the same everywhere, for ever
+
+# Losses of the first 20 steps. They change only with a change of what training computes: then say so and renew them.
+GOLDEN = [
+    4.145648, 3.990846, 3.952962, 3.831873, 3.803449, 3.696785, 3.713436, 3.635340, 3.522322, 3.615391,
+    3.491817, 3.411190, 3.341412, 3.246166, 3.202789, 3.196232, 3.132175, 3.093964, 3.112350, 3.086487,
+]  # fmt: skip
+
+
+def losses(engine: Engine, steps: range) -> list[float]:
+    found = []
+    for step in steps:
+        before = engine.loss_sum.item()
+        engine.step(step)
+        found.append(engine.loss_sum.item() - before)
+    return found
+
+
+def bits(engine: Engine) -> dict[str, bytes]:
+    return {name: tensor.detach().numpy().tobytes() for name, tensor in engine.tensors().items()}
+
+
+def test_the_losses_are_those_recorded(small_params):
+    engine = Engine(small_params, 61, TOKENS, FP32)
+    assert losses(engine, range(20)) == pytest.approx(GOLDEN, rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", [FP32, BF16], ids=["fp32", "bf16"])
+def test_a_training_repeats_to_the_bit(small_params, backend):
+    first, again = (Engine(small_params, 61, TOKENS, backend) for _ in range(2))
+    assert losses(first, range(6)) == losses(again, range(6))
+    assert bits(first) == bits(again)
+
+
+def test_another_seed_trains_otherwise(small_params):
+    other = small_params.model_copy(update={"seed": small_params.seed + 1})
+    first, second = Engine(small_params, 61, TOKENS, FP32), Engine(other, 61, TOKENS, FP32)
+    assert losses(first, range(2)) != losses(second, range(2))
+
+
+@pytest.mark.parametrize("backend", [FP32, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_restored_training_goes_on_to_the_same_bits(small_params, backend, stop):
+    through, stopped = (Engine(small_params, 61, TOKENS, backend) for _ in range(2))
+    losses(through, range(12))
+    losses(stopped, range(stop))
+    saved = {name: tensor.clone() for name, tensor in stopped.tensors().items()}
+    losses(stopped, range(stop, 12))  # what the first goes on to do must not change what was saved
+    resumed = Engine(small_params, 61, TOKENS, backend)
+    losses(resumed, range(3))  # nor what the new one did before
+    resumed.restore(saved)
+    losses(resumed, range(stop, 12))
+    assert bits(resumed) == bits(through)
+    assert resumed.loss_sum.item() == through.loss_sum.item()
+
+
+def test_tensors_of_another_model_are_not_taken(small_params):
+    engine = Engine(small_params, 61, TOKENS, FP32)
+    with pytest.raises(RuntimeError):
+        engine.restore(Engine(small_params, 62, TOKENS, FP32).tensors())
+    with pytest.raises(KeyError):
+        engine.restore({})
+
+
+def test_a_small_corpus_is_learnt_by_heart(small_params):
+    train = small_params.train.model_copy(update={"steps_per_epoch": 50})
+    engine = Engine(small_params.model_copy(update={"train": train}), 61, TOKENS, FP32)
+    found = losses(engine, range(100))
+    assert found[0] == pytest.approx(np.log(61), rel=0.02)
+    assert np.mean(found[-5:]) < 0.6 * found[0]
+
+
+def test_the_gradient_norm_is_the_one_before_clipping(small_params):
+    norms = []
+    for limit in (0.0, 1e-3):
+        train = small_params.train.model_copy(update={"gradient_clip": limit})
+        engine = Engine(small_params.model_copy(update={"train": train}), 61, TOKENS, FP32)
+        engine.step(0)
+        norms.append(engine.gradient_norm.item())
+    assert norms[0] == norms[1] > 1e-3
+
+
+def test_the_figures_are_scalars(small_params):
+    engine = Engine(small_params, 61, TOKENS, FP32)
+    engine.step(0)
+    assert engine.loss_sum.shape == engine.gradient_norm.shape == ()
+    assert not engine.loss_sum.requires_grad
+
+
+def on(params: Params, **values: str) -> Backend:
+    return choose_backend(params.train.model_copy(update=values))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="has MPS")
+def test_devices_that_are_not_there(small_params):
+    assert choose_device("auto") == torch.device("cpu")
+    for wanted in ("cuda", "mps"):
+        with pytest.raises(UserError, match=f"train.device is {wanted}, but PyTorch finds only cpu here"):
+            on(small_params, device=wanted)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"), [({"cuda", "mps"}, "cuda"), ({"mps"}, "mps"), (set(), "cpu"), ({"cuda"}, "cuda")]
+)
+def test_the_best_device_there_is(monkeypatch, there, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
+    assert choose_device("auto").type == expected
+    assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("units", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_computes_in_bf16_where_the_device_does(small_params, monkeypatch, units, expected):
+    monkeypatch.setattr(backend_module, "_computes_in_bf16", lambda device: units)
+    assert on(small_params, precision="auto").dtype == expected
+    assert on(small_params, precision="bf16").dtype == torch.bfloat16
+    assert on(small_params, precision="fp32").dtype == torch.float32
+
+
+def test_precision_has_the_name_of_the_parameter():
+    assert (FP32.precision, BF16.precision) == ("fp32", "bf16")
+
+
+def test_compiling_has_to_be_asked_for_on_a_cpu(small_params):
+    assert not on(small_params, compile="auto").compiled
+    assert not on(small_params, compile="off").compiled
+    assert on(small_params, compile="on").compiled
+
+
+def test_the_environment_is_described_in_plain_values():
+    described = describe_environment(BF16)
+    assert described["device"] == "cpu"
+    assert described["precision"] == "bf16"
+    assert described["compiled"] is False
+    assert described["torch"] == torch.__version__
+    assert set(described) >= {"device_name", "python", "platform", "threads", "git_commit"}
+    assert all(value is None or isinstance(value, str | int | bool) for value in described.values())
+
+
+def test_no_git_no_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert describe_environment(FP32)["git_commit"] is None
+    monkeypatch.setenv("PATH", "")
+    assert describe_environment(FP32)["git_commit"] is None

@@ -1,0 +1,240 @@
+"""Files whole or not at all, lines for people, stages that end in order."""
+
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tinystories import console
+from tinystories.console import duration, progress, say, warn
+from tinystories.errors import UserError
+from tinystories.files import read_json, sha256_of, whole_file, write_json, write_text
+from tinystories.stopping import Stopped, StopRequest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "directory" / "file.txt"
+    with whole_file(path) as file:
+        file.write(b"some")
+        assert not path.exists()
+    assert path.read_bytes() == b"some"
+    assert [found.name for found in path.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), Stopped(15)])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_an_error_leaves_what_was_there(tmp_path, before, error):
+    path = tmp_path / "file.txt"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(BaseException) as caught, whole_file(path) as file:
+        file.write(b"new")
+        raise error
+    assert caught.value is error
+    assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == ({"file.txt": before} if before else {})
+
+
+def test_text_is_utf8_with_plain_line_ends(tmp_path):
+    write_text(tmp_path / "a.txt", "Zoë\n🐉\r\n")
+    assert (tmp_path / "a.txt").read_bytes() == "Zoë\n🐉\r\n".encode()
+
+
+def test_json_comes_back_in_its_order(tmp_path):
+    value = {"z": [1, 2.5, None], "a": {"Zoë": "🐉\n"}}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text.startswith('{\n  "z": [') and text.endswith("}\n") and "Zoë" in text
+    assert list(read_json(tmp_path / "a.json").items()) == list(value.items())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_json_cannot_say_is_refused_and_nothing_is_written(tmp_path, number):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": number})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "no such file; run the stage that writes it"),
+        (b"", "not readable as JSON"),
+        (b'{"a": ', "not readable as JSON"),
+        (b"\xff\xfe", "not readable as JSON"),
+        (b"[]", "found a JSON list, expected an object"),
+        (b"5", "found a JSON int, expected an object"),
+        (b"null", "found a JSON NoneType, expected an object"),
+    ],
+)
+def test_json_that_is_no_object_is_refused_in_one_line(tmp_path, data, words):
+    path = tmp_path / "a.json"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        read_json(path)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_directory_is_no_json(tmp_path):
+    with pytest.raises(UserError, match="not readable as JSON"):
+        read_json(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"abc" * 1_000_000])
+def test_sha256_of_a_file(tmp_path, data):
+    (tmp_path / "a").write_bytes(data)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a [bold] word",
+        "x" * 300,
+        "http://user@host:1/[a]",
+        "a :smile: here",
+    ],
+)
+def test_words_are_printed_as_they_are(capsys, words):
+    say(words)
+    warn(words)
+    assert capsys.readouterr().out == f"{words}\nwarning: {words}\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1:00"), (185, "3:05"), (3599.7, "1:00:00"), (3765, "1:02:45")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_log_has_a_line_now_and_then(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("tinystories.console.time.monotonic", lambda: now[0])
+    with progress("Training", total=100, done=20) as bar:
+        for _ in range(60):
+            now[0] += 1
+            bar.advance(1, f"loss {now[0]:.0f}")
+    # 20 were done before: 15 steps in 15 seconds leave 65 of the 100.
+    assert capsys.readouterr().out.splitlines() == [
+        "Training, 35%, 1:05 left, loss 115",
+        "Training, 50%, 50 s left, loss 130",
+        "Training, 65%, 35 s left, loss 145",
+        "Training, 80%, 20 s left, loss 160",
+    ]
+
+
+def test_progress_without_a_total_names_no_share(capsys, monkeypatch):
+    monkeypatch.setattr(console, "LOG_EVERY_SECONDS", 0)
+    with progress("Reading") as bar:
+        bar.advance(5, "5 stories")
+        bar.advance(5)
+    assert capsys.readouterr().out == "Reading, 5 stories\nReading, 5 stories\n"
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Whatever a test does, the handlers of the test run stay."""
+    before = {number: signal.getsignal(number) for number in StopRequest.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", StopRequest.SIGNALS)
+def test_a_first_signal_is_noted_and_a_second_stops_at_once(number):
+    with pytest.raises(Stopped) as caught, StopRequest() as stop:
+        stop.check()
+        os.kill(os.getpid(), number)
+        reached = True
+        with pytest.raises(Stopped) as checked:
+            stop.check()
+        assert checked.value.signal_number == number
+        os.kill(os.getpid(), number)
+        pytest.fail("the second signal should have stopped this")
+    assert reached
+    assert caught.value.signal_number == number
+
+
+@pytest.mark.usefixtures("handlers")
+def test_signals_mean_what_they_meant_before_once_the_block_has_ended():
+    before = [signal.getsignal(number) for number in StopRequest.SIGNALS]
+    with pytest.raises(ValueError, match="x"), StopRequest():
+        assert [signal.getsignal(number) for number in StopRequest.SIGNALS] != before
+        raise ValueError("x")
+    assert [signal.getsignal(number) for number in StopRequest.SIGNALS] == before
+
+
+def test_no_handler_of_ordinary_errors_swallows_a_stop():
+    assert not issubclass(Stopped, Exception)
+
+
+STAGE = """
+import os, signal, sys, time
+from pathlib import Path
+from tinystories.errors import UserError
+from tinystories.stage import run_stage
+
+def main(params):
+    Path("started").touch()
+    {body}
+
+run_stage(main)
+print("after")
+"""
+
+
+def run(directory: Path, body: str) -> "subprocess.CompletedProcess[str]":
+    script = STAGE.format(body=body)
+    return subprocess.run([sys.executable, "-c", script], cwd=directory, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ("assert params.seed == 1337", 0, ""),
+        ("raise UserError('a.txt: nothing there')", 1, "error: a.txt: nothing there\n"),
+        ("open('no/such/file')", 1, "error: no/such/file: No such file or directory\n"),
+        ("raise OSError(28, 'No space left on device')", 1, "error: No space left on device\n"),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 143, ""),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, ""),
+    ],
+)
+def test_how_a_stage_ends(repository, body, status, error):
+    result = run(repository, body)
+    assert (result.returncode, result.stderr) == (status, error)
+    assert result.stdout == ("after\n" if status == 0 else "")
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(repository):
+    result = run(repository, "{}['x']")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "KeyError: 'x'" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["seed: [", "seed: 1\n", ""])
+def test_bad_parameters_end_a_stage_before_any_work(repository, text):
+    (repository / "params.yaml").write_text(text)
+    result = run(repository, "pass")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: params.yaml: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (repository / "started").exists()

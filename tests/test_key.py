@@ -1,0 +1,174 @@
+"""The key of a training: what is in it, and what is not."""
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tinystories import key as module
+from tinystories.backend import Backend
+from tinystories.key import CODE, training_key
+from tinystories.params import Params
+from tinystories.tokens import Split, TokenMeta
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "src" / "tinystories"
+CPU = Backend(torch.device("cpu"), torch.float32, compiled=False)
+META = TokenMeta(300, "a" * 64, Split(1_000, 10, 4_000, "b" * 64), Split(100, 1, 400, "c" * 64))
+
+# What `stages/train.py` imports too, but that cannot change a bit of the result.
+EXEMPT = {
+    "addresses": "where MLflow is",
+    "checkpoint": "writes the result; its tests hold that every weight comes back exactly",
+    "console": "only shows",
+    "errors": "an exception",
+    "files": "writes and reads files whole",
+    "key": "is this one; changing it changes the keys themselves",
+    "live_run": "tells MLflow",
+    "paths": "names of files",
+    "record": "tells MLflow",
+    "stage": "the frame of a stage",
+    "state": "saves and loads to the bit",
+    "stopping": "when to stop, not what comes out",
+    "tokenizer": "its result is in the key, as the sha256 of the tokenizer and of the tokens",
+    "tracking": "tells MLflow",
+}
+
+
+def key_of(params: Params, meta: TokenMeta = META, backend: Backend = CPU) -> str:
+    return training_key(params, meta, backend)
+
+
+def changed(params: Any, path: str, value: Any) -> Any:
+    name, _, rest = path.partition(".")
+    return params.model_copy(update={name: changed(getattr(params, name), rest, value) if rest else value})
+
+
+def test_the_same_training_has_the_same_key(small_params):
+    assert key_of(small_params) == key_of(small_params.model_copy(deep=True))
+    assert re.fullmatch("[0-9a-f]{64}", key_of(small_params))
+
+
+WITH_EFFECT = {
+    "seed": 6,
+    "model.context_length": 13,
+    "model.embedding_size": 28,
+    "model.layers": 4,
+    "model.heads": 3,
+    "train.batch_size": 5,
+    "train.epochs": 3,
+    "train.steps_per_epoch": 11,
+    "train.learning_rate": 0.03,
+    "train.embedding_learning_rate": 0.005,
+    "train.warmup": 0.02,
+    "train.cooldown": 0.4,
+    "train.weight_decay": 0.1,
+    "train.gradient_clip": 2.0,
+    "train.log_every": 21,
+    "sample.top_k": 41,
+    "sample.temperature": 0.9,
+    "sample.max_new_tokens": 21,
+    "sample.prompts": ("Other",),
+}
+WITHOUT_EFFECT = {
+    "train.save_every": 1.0,
+    "train.device": "auto",  # what they resolve to is in the key, not what was asked for
+    "train.precision": "auto",
+    "train.compile": "off",
+    "evaluate.batch_size": 1,
+    "evaluate.precision": "bf16",
+    "mlflow.experiment": "other",
+    "mlflow.tracking_uri": "http://localhost:1",
+    "tokenizer.vocab_size": 301,  # the tokens themselves are in the key
+    "data.source": "embedded",
+}
+
+
+@pytest.mark.parametrize(("path", "value"), WITH_EFFECT.items(), ids=WITH_EFFECT)
+def test_what_decides_the_result_changes_the_key(small_params, path, value):
+    assert key_of(changed(small_params, path, value)) != key_of(small_params)
+
+
+@pytest.mark.parametrize(("path", "value"), WITHOUT_EFFECT.items(), ids=WITHOUT_EFFECT)
+def test_what_does_not_decide_it_leaves_the_key(small_params, path, value):
+    other = changed(small_params, path, value)
+    assert other != small_params
+    assert key_of(other) == key_of(small_params)
+
+
+def test_every_parameter_of_the_training_is_in_one_of_the_lists(small_params):
+    sections = ("model", "train", "sample", "evaluate", "mlflow", "tokenizer")
+    paths = {f"{section}.{key}" for section in sections for key in type(getattr(small_params, section)).model_fields}
+    assert paths | {"seed", "data.source"} == WITH_EFFECT.keys() | WITHOUT_EFFECT.keys()
+
+
+OTHER_TOKENS = {
+    "tokenizer": dataclasses.replace(META, tokenizer_sha256="d" * 64),
+    "train": dataclasses.replace(META, train=dataclasses.replace(META.train, sha256="d" * 64)),
+    "valid": dataclasses.replace(META, valid=dataclasses.replace(META.valid, sha256="d" * 64)),
+    "bytes": dataclasses.replace(META, valid=dataclasses.replace(META.valid, bytes=401)),
+}
+
+
+@pytest.mark.parametrize("meta", OTHER_TOKENS.values(), ids=OTHER_TOKENS)
+def test_other_tokens_change_the_key(small_params, meta):
+    assert key_of(small_params, meta) != key_of(small_params)
+
+
+OTHER_BACKENDS = {
+    "device": dataclasses.replace(CPU, device=torch.device("cuda")),
+    "precision": dataclasses.replace(CPU, dtype=torch.bfloat16),
+    "compiled": dataclasses.replace(CPU, compiled=True),
+}
+
+
+@pytest.mark.parametrize("backend", OTHER_BACKENDS.values(), ids=OTHER_BACKENDS)
+def test_what_computes_changes_the_key(small_params, backend):
+    assert key_of(small_params, backend=backend) != key_of(small_params)
+
+
+def test_another_pytorch_changes_the_key(small_params, monkeypatch):
+    before = key_of(small_params)
+    monkeypatch.setattr(torch, "__version__", "9.9.9")
+    assert key_of(small_params) != before
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_changed_code_changes_the_key(small_params, monkeypatch, tmp_path, name):
+    for path in LIBRARY.glob("*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "key.py"))
+    before = key_of(small_params)
+    (tmp_path / "console.py").write_text("# other\n")
+    assert key_of(small_params) == before
+    with (tmp_path / f"{name}.py").open("a") as file:
+        file.write("# other\n")
+    assert key_of(small_params) != before
+
+
+def imported_by(path: Path) -> set[str]:
+    """The modules of the library that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "tinystories":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tinystories."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("tinystories.")}
+    return found
+
+
+def test_every_module_that_training_imports_is_in_the_key_or_exempt():
+    closure: set[str] = set()
+    waiting = imported_by(ROOT / "stages" / "train.py")
+    while waiting:
+        name = waiting.pop()
+        closure.add(name)
+        waiting |= imported_by(LIBRARY / f"{name}.py") - closure
+    assert closure == set(CODE) | EXEMPT.keys()
+    assert not set(CODE) & EXEMPT.keys()

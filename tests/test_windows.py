@@ -1,0 +1,89 @@
+"""The order of the data: without replacement, and a function of the seed and the step alone."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinystories.tokens import TokenArray
+from tinystories.windows import Windows
+
+CONTEXTS = st.integers(2, 9)
+BATCHES = st.integers(1, 40)
+SEEDS = st.integers(0, 2**63 - 1)
+
+
+def row(count: int) -> TokenArray:
+    return np.arange(count, dtype=np.uint16)
+
+
+def order(windows: Windows, batch: int, first: int, count: int) -> list[int]:
+    """The windows at these places of the endless row of windows that training sees."""
+    steps = range(first // batch, -(-(first + count) // batch))
+    seen = np.concatenate([windows.indices(step) for step in steps])
+    return seen[first - steps[0] * batch :][:count].tolist()  # type: ignore[no-any-return]
+
+
+@given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, seed=SEEDS, pass_number=st.integers(0, 5))
+def test_each_pass_has_every_window_once(tokens, context, batch, seed, pass_number):
+    windows = Windows(row(tokens), context, batch, seed)
+    assert windows.count == (tokens - 1) // context
+    seen = order(windows, batch, pass_number * windows.count, windows.count)
+    assert sorted(seen) == list(range(windows.count))
+
+
+@given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, steps=st.lists(st.integers(0, 60), min_size=1))
+def test_a_batch_depends_on_the_seed_and_the_step_alone(tokens, context, batch, steps):
+    used = Windows(row(tokens), context, batch, 3)
+    for step in steps:
+        fresh = Windows(row(tokens), context, batch, 3)
+        assert used.indices(step).tolist() == fresh.indices(step).tolist()
+        assert np.array_equal(used.batch(step), fresh.batch(step))
+
+
+@given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, step=st.integers(0, 60))
+def test_targets_are_the_inputs_shifted_by_one(tokens, context, batch, step):
+    windows = Windows(row(tokens), context, batch, 0)
+    inputs, targets = windows.batch(step)
+    assert inputs.shape == targets.shape == (batch, context)
+    assert inputs.dtype == targets.dtype == np.int64
+    # The tokens count up from 0, so that each is its place.
+    assert np.array_equal(inputs, windows.indices(step)[:, None] * context + np.arange(context))
+    assert np.array_equal(targets, inputs + 1)
+
+
+def test_every_token_but_the_first_and_the_rest_is_predicted_once_in_a_pass():
+    windows = Windows(row(103), 5, 4, 0)  # 20 windows of 5; tokens 101 and 102 are the rest
+    predicted = np.concatenate([windows.batch(step)[1].ravel() for step in range(5)])
+    assert sorted(predicted.tolist()) == list(range(1, 101))
+
+
+def test_the_last_window_may_end_with_the_last_token():
+    assert Windows(row(101), 5, 4, 0).count == 20
+    assert Windows(row(100), 5, 4, 0).count == 19
+
+
+def test_passes_and_seeds_have_orders_of_their_own():
+    windows = Windows(row(501), 5, 10, seed=1)
+    orders = [order(windows, 10, number * 100, 100) for number in range(4)]
+    orders += [order(Windows(row(501), 5, 10, seed), 10, 0, 100) for seed in (0, 2, 2**63 - 1)]
+    assert len({tuple(o) for o in orders}) == len(orders)
+    assert list(range(100)) not in orders
+
+
+def test_the_order_is_the_same_as_ever():
+    """A changed order would change every result, and end the resuming of trainings begun before."""
+    windows = Windows(row(101), 5, 8, seed=1337)
+    assert [windows.indices(step).tolist() for step in (0, 2)] == [
+        [12, 19, 11, 6, 7, 9, 3, 10],
+        [15, 17, 0, 1, 19, 8, 16, 18],  # four of the first pass, four of the second
+    ]
+
+
+def test_a_batch_may_be_larger_than_the_corpus():
+    seen = Windows(row(16), 5, 10, 0).indices(0).tolist()
+    assert [sorted(seen[first : first + 3]) for first in (0, 3, 6)] == [[0, 1, 2]] * 3
+
+
+def test_tokens_beyond_a_signed_number_stay_positive():
+    inputs, _ = Windows(np.full(20, 65_535, np.uint16), 5, 2, 0).batch(0)
+    assert (inputs == 65_535).all()
