@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import plots_effort, plots_fear, plots_friends, plots_loss, plots_together
+from . import plots_effort, plots_fear, plots_friends, plots_loss, plots_making, plots_together
 from .grammar import Paragraphs, parse
 from .shared import SHARED
 
@@ -23,8 +23,8 @@ PLOTS = tuple(
     for name, text, noun in (
         ("a lost thing", plots_loss.LOST, "thing"),
         ("a promise", plots_loss.PROMISE, "thing"),
-        ("a present that breaks", plots_loss.GIFT, "gift"),
-        ("a seed that grows", plots_loss.SEED, "seed"),
+        ("a present that breaks", plots_making.GIFT, "gift"),
+        ("a seed that grows", plots_making.SEED, "seed"),
         ("a quarrel", plots_friends.QUARREL, "toy"),
         ("a trick that backfires", plots_friends.TRICK, "thing"),
         ("sharing", plots_friends.SHARE, "food"),
