@@ -29,7 +29,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
     assert [found.name for found in path.parent.iterdir()] == ["file.txt"]
 
 
-@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), Stopped(15)])
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), Stopped(15, at_once=True)])
 @pytest.mark.parametrize("before", [None, b"old"])
 def test_an_error_leaves_what_was_there(tmp_path, before, error):
     path = tmp_path / "file.txt"
@@ -161,11 +161,11 @@ def test_a_first_signal_is_noted_and_a_second_stops_at_once(number):
         reached = True
         with pytest.raises(Stopped) as checked:
             stop.check()
-        assert checked.value.signal_number == number
+        assert (checked.value.signal_number, checked.value.at_once) == (number, False)
         os.kill(os.getpid(), number)
         pytest.fail("the second signal should have stopped this")
     assert reached
-    assert caught.value.signal_number == number
+    assert (caught.value.signal_number, caught.value.at_once) == (number, True)
 
 
 @pytest.mark.usefixtures("handlers")

@@ -6,15 +6,19 @@ from typing import Any, Self
 
 
 class Stopped(BaseException):
-    """The process was asked to stop. A BaseException, as KeyboardInterrupt is: no `except Exception` swallows it."""
+    """The process was asked to stop. A BaseException, as KeyboardInterrupt is: no `except Exception` swallows it.
 
-    def __init__(self, signal_number: int) -> None:
+    `at_once`: it was raised wherever the program was, so what it was at work on may be half done.
+    """
+
+    def __init__(self, signal_number: int, at_once: bool) -> None:
         self.signal_number = signal_number
+        self.at_once = at_once
 
 
 def raise_stopped(signal_number: int, frame: FrameType | None = None) -> None:
     """A signal handler: stop right here."""
-    raise Stopped(signal_number)
+    raise Stopped(signal_number, at_once=True)
 
 
 class StopRequest:
@@ -43,9 +47,9 @@ class StopRequest:
     def check(self) -> None:
         """Raise `Stopped` if a signal has come."""
         if self.signal_number is not None:
-            raise Stopped(self.signal_number)
+            raise Stopped(self.signal_number, at_once=False)
 
     def _note(self, signal_number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None:
-            raise Stopped(signal_number)
+            raise Stopped(signal_number, at_once=True)
         self.signal_number = signal_number

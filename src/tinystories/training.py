@@ -132,10 +132,11 @@ class Training:
             status = "FINISHED"
             self._write_results()
             self._state.remove()
-        except Stopped:
+        except Stopped as stopped:
             status = "KILLED"
-            self._save()
-            say(f"Stopped at step {self._progress.step:,}; the next `dvc repro` goes on from there.")
+            if not stopped.at_once:  # in the middle of a step there is nothing whole to save; the last state stands
+                self._save()
+                say(f"Stopped at step {self._progress.step:,}; the next `dvc repro` goes on from there.")
             raise
         finally:
             if status != "FINISHED":
@@ -199,7 +200,7 @@ class Training:
         run.epoch_loss_sum += loss_sum
         self._engine.loss_sum.zero_()
         self._live.log(run.step, history_metrics(row))
-        bar.advance(0, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+        bar.advance(0, f"step {run.step:,}, loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def _end_epoch(self) -> None:
         """Validate on the whole set, draw samples, add a row to the loss/PPL table."""
