@@ -115,7 +115,7 @@ def _embedded(source: EmbeddedSource) -> tuple[dict[str, Any], Size, Size]:
     from tinystories import storygen  # the other sources do without its word lists
 
     train, valid = source.stories, max(source.stories // 50, 20)
-    with progress("writing stories", total=train + valid) as bar:
+    with progress("Writing stories", total=train + valid) as bar:
         sizes = (
             write_stories(RAW_TRAIN, _counted(storygen.stories(source.seed, 0, train), bar)),
             write_stories(RAW_VALID, _counted(storygen.stories(source.seed, train, valid), bar)),
@@ -165,7 +165,7 @@ def _files(source: FilesSource) -> tuple[dict[str, Any], Size, Size]:
         _downloaded(train + valid),
         story_writer(RAW_TRAIN) as train_writer,
         story_writer(RAW_VALID) as valid_writer,
-        progress("reading stories", total=sum(file.path.stat().st_size for file in train + valid)) as bar,
+        progress("Reading stories", total=sum(file.path.stat().st_size for file in train + valid)) as bar,
     ):
         detail: dict[str, Any]
         if valid:

@@ -144,7 +144,7 @@ class _Download:
     def run(self) -> None:
         """Try until `part` is whole, and check it. Errors: UserError; _WrongContent where it is another file."""
         name = unquote(urlsplit(self.url).path.rpartition("/")[2]) or shown(self.url)
-        with progress(f"downloading {name}", total=self.size, done=self._have()) as bar:
+        with progress(f"Downloading {name}", total=self.size, done=self._have()) as bar:
             patience = _Patience(self.url, bar, self._have())
             while not (self.sha256 and self._have() == self.size):
                 try:
@@ -284,7 +284,7 @@ def _locked(lock_file: Path) -> AbstractContextManager[object]:
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        say("another process is downloading this file; waiting for it")
+        say("Another process is downloading this file; waiting for it")
         return lock.acquire()
 
 
