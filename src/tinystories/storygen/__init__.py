@@ -6,8 +6,8 @@ wrote the story; here a hand-written grammar does (``grammar``), with its plots 
 ``creatures``, ``places``, ``names``).
 
 Why no two stories of a seed are alike, without remembering any: the number of a story goes through a bijection of
-32-bit numbers (``_scramble``), and the 32 bits that come out choose the names of the hero (8 bits), the friend (12)
-and the town (12), one name for each value. Every story mentions all three, the three lists have no name in common,
+30-bit numbers (``_scramble``), and the 30 bits that come out choose the names of the hero (7 bits), the friend (7)
+and the town (16), one name for each value. Every story mentions all three, the three lists have no name in common,
 and none of the names is a word of the plots. So the names, and from them the number, can be read back from the text:
 two stories with the same text have the same number. Hence stories [0, n) and [n, n + m) never overlap.
 """
@@ -26,7 +26,7 @@ from .plots import PLOTS, Plot
 
 __all__ = ["FEATURES", "MAX_STORIES", "PLOTS", "Plan", "plan_of", "plot_of", "stories"]
 
-MAX_STORIES = 2**32
+MAX_STORIES = 2**30
 """How many stories a seed has."""
 
 FEATURES = {"dialogue": 0.5, "moral": 0.5, "twist": 0.25, "bad": 0.12, "foreshadow": 0.25, "conflict": 0.3}
@@ -99,13 +99,13 @@ def plot_of(seed: int, index: int) -> str:
 
 def _check(seed: int, start: int, count: int) -> None:
     if seed < 0 or start < 0 or count < 0 or start + count > MAX_STORIES:
-        raise ValueError(f"seed {seed}, start {start}, count {count}: want a seed >= 0 and numbers in [0, 2**32)")
+        raise ValueError(f"seed {seed}, start {start}, count {count}: want a seed >= 0 and numbers in [0, 2**30)")
 
 
 def _scramble(seed: int, index: int) -> int:
-    """A bijection of 32-bit numbers, another for each seed: each step can be undone, so all of them can.
+    """A bijection of 30-bit numbers, another for each seed: each step can be undone, so all of them can.
 
-    The steps are those of common integer hashes: adding a constant, multiplying by an odd number (mod 2**32),
+    The steps are those of common integer hashes: adding a constant, multiplying by an odd number (mod 2**30),
     and xor with a right shift of itself.
     """
     mask = MAX_STORIES - 1
@@ -123,7 +123,7 @@ def _draw(random: Random, seed: int, index: int) -> tuple[Plot, frozenset[str], 
     random.seed(seed * MAX_STORIES + index)
     chance = random.random
     code = _scramble(seed, index)
-    hero, friend, town = code & 0xFF, code >> 8 & 0xFFF, code >> 20
+    hero, friend, town = code & 0x7F, code >> 7 & 0x7F, code >> 14
     sex = cast.SEXES[hero >= len(HEROES) // 2]
     friend_sex = cast.SEXES[friend >= len(FRIENDS) // 2]
     kind = friend_kind = cast.CHILD

@@ -1,7 +1,7 @@
 """Names: the hero's, the friend's and the town's, which together spell the story's number.
 
 The three lists share no word with each other or with the rest of the lexicon (a test holds them to it), so the three
-names can be read back from the text of a story. Most are put together from syllables, for want of thousands of real
+names can be read back from the text of a story. Towns are put together from syllables, for want of thousands of real
 ones.
 """
 
@@ -33,20 +33,6 @@ Steve Ted Thomas Theo Toby Todd Tony Troy Umar Victor Vince Walter Wes Wesley Wi
 Archie Benji
 """)
 
-_STARTS = _split("""
-Bel Bram Brin Cal Cor Dal Del Dov Ed Elv Em Fab Far Fen Gal Gar Gil Hal Hel Hol Il Ir Jan Jor Kal Kel Kin Lan Lev Lin
-Lor Mal Mar Mel Mor Nad Nel Nor Ol Or Osk Pel Per Pim Quil Ram Ros Sab Sel Sil Sor Tab Tal Tam Tor Ul Val Ver Vin Wil
-Wren Yan Yor Zad Zel Zim Dun Bar
-""")
-_GIRL_ENDS = _split("""
-a ia ina ella etta issa ora elle ika anna illa ise ette una enka alie isha ette ola elia ita ine ara esta imi
-onda ury emma iva adora anne eena olin ushka
-""")
-_BOY_ENDS = _split("""
-o in an ic us ert ek old ard en os iam ick ulf obert ley ander ton is eo by rick mund wyn ano iko emil ock abel ison
-aso un ey ix
-""")
-
 _TOWN_STARTS = _split("""
 Ash Bramble Willow Maple Clover Fern Thistle Hazel Birch Cedar Elder Heather Moss Nettle Oak Pine Reed Rush Sorrel
 Thorn Amber Copper Silver Golden Stone Sand Pebble Flint Marble Honey Butter Apple Cherry Plum Berry Barley Oat Wheat
@@ -60,39 +46,26 @@ kirk lea minster mill moor nook over pond rigg stoke throp tree view ville water
 """)
 
 _SURNAME_STARTS = _split("""
+Bel Bram Brin Cal Cor Dal Del Dov Ed Elv Em Fab Far Fen Gal Gar Gil Hal Hel Hol Il Ir Jan Jor Kal Kel Kin Lan Lev Lin
+Lor Mal Mar Mel Mor Nad Nel Nor Ol Or Osk Pel Per Pim Quil Ram Ros Sab Sel Sil Sor Tab Tal Tam Tor Ul Val Ver Vin Wil
+Wren Yan Yor Zad Zel Zim Dun Bar
 Bib Bod Bun Cob Crump Dab Dim Fid Fip Gub Hob Hub Jel Kip Lum Mop Muf Nib Nod Pab Pod Pum Rib Rol Sim Tib Tid Tod
 Tup Wib Wob Zib
 """)
 _SURNAME_ENDS = _split("bins dle kin by bury son sworth ley wick ner man more")
 
 
-def _take(count: int, *made: str, but_not: set[str]) -> tuple[str, ...]:
-    """The first ``count`` different names of ``made`` that are not taken yet."""
-    names = tuple(islice((name for name in dict.fromkeys(made) if name not in but_not), count))
-    if len(names) < count:
-        raise ValueError(f"only {len(names)} names of {count}")
-    return names
+_TOWN_SIDES = _split("Old New Upper Lower North South East West Great Far Near High Nether Royal Long Fair")
 
+HEROES = (*GIRLS[:64], *BOYS[:64])
+"""128 names, the girls' half first. So few that a small model learns to keep to them throughout a story."""
 
-HEROES = (*GIRLS, *BOYS[:128])
-"""256 names, the 128 of girls first."""
+FRIENDS = (*GIRLS[64:128], *BOYS[64:128])
+"""128 other names, the girls' half first."""
 
-_girl_friends = _take(
-    2048, *(start + end for start in _STARTS for end in _GIRL_ENDS), but_not={*HEROES, "Bella", "Vina", "Ora"}
-)
-FRIENDS = (
-    *_girl_friends,
-    *_take(
-        2048, *(start + end for start in _STARTS for end in _BOY_ENDS),
-        but_not={*HEROES, *_girl_friends, "Corn", "Elvis", "Corners", "Barley", "Marble", "Wilton", "Valley"},
-    ),
-)  # fmt: skip
-"""4096 names, the girls' half first."""
-
-TOWNS = _take(
-    4096, *(start + end for start in _TOWN_STARTS for end in _TOWN_ENDS), but_not={*HEROES, *FRIENDS, "Windmill"}
-)
-"""4096 names."""
+_towns = tuple(islice(dict.fromkeys(start + end for start in _TOWN_STARTS for end in _TOWN_ENDS), 4097))
+TOWNS = tuple(f"{side} {town}" for side in _TOWN_SIDES for town in _towns if town != "Windmill")
+"""65,536 names. A story says its town's once, so there may be many."""
 
 SURNAMES = tuple(dict.fromkeys(start + end for start in _SURNAME_STARTS for end in _SURNAME_ENDS))
 """Names of grown-up neighbours, behind Mr. or Mrs."""
