@@ -265,7 +265,9 @@ def _experiment_id(client: Any, name: str, uri: str, root: Path) -> str:
         bare_database = uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES
         location = (root.resolve() / "mlartifacts").as_uri() if bare_database else None
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            # Else MLflow's pages take it for the evaluation of a language model, not for a training.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, artifact_location=location, tags=tags))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
