@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 # The stages call `python`: it must be the environment's.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-# A model of 1 M parameters and stories enough for it: minutes on two cores.
+# A model of 1 M parameters, and stories enough for it: minutes on two cores.
 QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_size=2000 \
-	model.context_length=128 model.embedding_size=128 model.layers=4 model.heads=8 \
-	train.batch_size=16 train.epochs=2 train.steps_per_epoch=400 train.log_every=10
+	model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
+	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
 
 .PHONY: quickstart test reproduce lint
 
