@@ -99,6 +99,21 @@ def test_transformers_continues_with_the_same_words(random_model, tokenizer_file
     assert len(set(ours)) > 2
 
 
+def test_a_step_down_the_gradient_ends_where_that_of_transformers_ends(checkpoint, tokenizer_file, tmp_path):
+    ours, theirs = load_checkpoint(checkpoint), AutoModelForCausalLM.from_pretrained(checkpoint)
+    tokens = torch.randint(300, (5, 13), generator=torch.Generator().manual_seed(0))
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    ours.loss(inputs, targets).backward()
+    torch.nn.functional.cross_entropy(theirs(inputs).logits.flatten(0, 1), targets.flatten()).backward()
+    with torch.no_grad():
+        for weight in (*ours.parameters(), *theirs.parameters()):
+            weight -= weight.grad
+    save_checkpoint(ours, tokenizer_file, tmp_path / "after")
+    after = load_file(tmp_path / "after" / WEIGHTS)
+    for name, weight in theirs.named_parameters():
+        torch.testing.assert_close(after[name], weight.detach(), rtol=1e-4, atol=1e-5)
+
+
 def edit(checkpoint: Path, **values: Any) -> None:
     path = checkpoint / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
