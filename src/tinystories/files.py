@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and reading back what was written."""
+"""Writing files whole or not at all, by one process at a time, and reading back what was written."""
 
 import hashlib
 import json
@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
+from tinystories.console import say
 from tinystories.errors import UserError
 
 
@@ -28,6 +31,24 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def one_at_a_time(path: Path, waiting: str) -> Iterator[None]:
+    """Hold the lock file `path` during the block; where another process has it, say `waiting` and wait.
+
+    The lock of a killed process is free at once. The file stays: removing it would let two processes in.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(waiting)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

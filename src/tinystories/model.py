@@ -98,7 +98,7 @@ class GPT(nn.Module):
         """
         start = cache.length if cache is not None else 0
         end = start + tokens.shape[1]
-        cos, sin = self.rotation_cos[start:end], self.rotation_sin[start:end]
+        cos, sin = (table[start:end].to(self.compute_dtype) for table in (self.rotation_cos, self.rotation_sin))
         # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
         x_BTD = F.embedding(tokens, self.embedding).to(self.compute_dtype)
         for layer, block in enumerate(self._blocks()):
@@ -174,7 +174,7 @@ def _rotation(length: int, head_size: int) -> Tensor:
 def _rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
     """Turn each pair (i, i + K/2) by its position's angle."""
     left, right = x_BHTK.chunk(2, dim=-1)
-    return x_BHTK * cos_TK.to(x_BHTK.dtype) + torch.cat((-right, left), dim=-1) * sin_TK.to(x_BHTK.dtype)
+    return x_BHTK * cos_TK + torch.cat((-right, left), dim=-1) * sin_TK
 
 
 def _attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> Tensor:

@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tinystories.console import say, warn
+from tinystories.console import warn
 from tinystories.errors import UserError
-from tinystories.files import read_json, sha256_of, write_json
+from tinystories.files import one_at_a_time, read_json, sha256_of, write_json
 
 TENSORS = "tensors.safetensors"
 RECORD = "record.json"
@@ -64,13 +63,6 @@ class State:
 def locked_state(parent: Path, key: str) -> Iterator[State]:
     """The state of the training `key`, for one process at a time; a second waits until the first has ended."""
     parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(parent / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"The same training runs already (key {key[:12]}); waiting for it to end.")
-        lock.acquire()
-    try:
+    waiting = f"The same training runs already (key {key[:12]}); waiting for it to end."
+    with one_at_a_time(parent / f"{key}.lock", waiting):
         yield State(parent / key)
-    finally:
-        lock.release()

@@ -9,7 +9,6 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -18,12 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
-from filelock import FileLock, Timeout
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, ProxyError
 
-from tinystories.console import Bar, progress, say
+from tinystories.console import Bar, progress
 from tinystories.errors import UserError
-from tinystories.files import read_json, sha256_of, whole_file, write_json
+from tinystories.files import one_at_a_time, read_json, sha256_of, whole_file, write_json
 from tinystories.paths import state_directory
 
 PATIENCE = 25.0  # seconds without a new byte after which to give up
@@ -59,7 +57,7 @@ def fetch(url: str, target: Path, *, size: int | None = None, sha256: str | None
     shown(url)  # checks it
     part = part_file(url)
     part.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(part.with_suffix(".lock")):
+    with one_at_a_time(part.with_suffix(".lock"), "Another process is downloading this file; waiting for it"):
         for last_try in (False, True):
             try:
                 _Download(url, part, size, sha256).run()
@@ -276,16 +274,6 @@ def _retry_after(response: requests.Response) -> float | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
-
-
-def _locked(lock_file: Path) -> AbstractContextManager[object]:
-    """Keep two processes from writing one part file together; a killed one's lock is free at once."""
-    lock = FileLock(lock_file)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        say("Another process is downloading this file; waiting for it")
-        return lock.acquire()
 
 
 def _move(part: Path, target: Path) -> None:
