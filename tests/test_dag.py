@@ -37,23 +37,23 @@ def imported(path: Path) -> set[Path]:
 
 
 def closure(path: Path) -> set[Path]:
-    """A file and all of the project that it imports, directly or through others."""
+    """A file and all of the project that it imports, directly or through others; C++ goes with its module."""
     seen, waiting = {path}, [path]
     while waiting:
         new = imported(waiting.pop()) - seen
         seen |= new
         waiting += new
-    return seen
+    return seen | {path.with_suffix(".cpp") for path in seen if path.with_suffix(".cpp").exists()}
 
 
 def listed(stage: str) -> set[Path]:
-    """The project's Python files among a stage's deps; a directory stands for all in it."""
+    """The project's code among a stage's deps; a directory stands for all in it."""
     files: set[Path] = set()
     for dep in STAGES[stage]["deps"]:
         path = ROOT / dep
         if path.is_dir():
             files |= set(path.rglob("*.py"))
-        elif path.suffix == ".py":
+        elif path.suffix in (".py", ".cpp"):
             files.add(path)
     return files
 

@@ -1,6 +1,7 @@
 """The training step, and what it runs on."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from tinystories import backend as backend_module
 from tinystories.backend import Backend, choose_backend, choose_device, describe_environment
 from tinystories.engine import Engine
 from tinystories.errors import UserError
-from tinystories.params import Params
+from tinystories.params import Model, Params, load_params
 
+ROOT = Path(__file__).resolve().parent.parent
 FP32 = Backend(torch.device("cpu"), torch.float32, compiled=False)
 BF16 = dataclasses.replace(FP32, dtype=torch.bfloat16)
 
@@ -105,7 +107,7 @@ def test_the_figures_are_scalars(small_params):
 
 
 def on(params: Params, **values: str) -> Backend:
-    return choose_backend(params.train.model_copy(update=values))
+    return choose_backend(params.model_copy(update={"train": params.train.model_copy(update=values)}), 300)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
@@ -139,10 +141,50 @@ def test_precision_has_the_name_of_the_parameter():
     assert (FP32.precision, BF16.precision) == ("fp32", "bf16")
 
 
-def test_compiling_has_to_be_asked_for_on_a_cpu(small_params):
+def long(params: Params) -> Params:
+    """A training that is worth compiling on a CPU."""
+    return params.model_copy(update={"train": params.train.model_copy(update={"steps_per_epoch": 10**9})})
+
+
+def test_a_long_training_is_compiled_on_a_cpu_and_a_short_one_is_not(small_params, monkeypatch):
+    tried: list[torch.device] = []
+    monkeypatch.setattr(backend_module, "_problem_with_compiling", tried.append)
     assert not on(small_params, compile="auto").compiled
-    assert not on(small_params, compile="off").compiled
+    assert not on(long(small_params), compile="off").compiled
+    assert not tried
     assert on(small_params, compile="on").compiled
+    assert on(long(small_params), compile="auto").compiled
+    assert len(tried) == 2
+
+
+def test_a_machine_that_cannot_compile_says_so_once_and_trains(small_params, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("no compiler found\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    assert not on(long(small_params), compile="auto").compiled
+    said = capsys.readouterr().out
+    assert said.count("warning:") == said.count("no compiler found") == 1
+    with pytest.raises(UserError, match=r"train.compile is on, but torch.compile fails here \(no compiler found\)"):
+        on(small_params, compile="on")
+
+
+def test_the_reference_run_is_worth_compiling(monkeypatch):
+    monkeypatch.setattr(backend_module, "_problem_with_compiling", lambda device: None)
+    reference = load_params(ROOT / "params.yaml")
+    params = reference.model_copy(update={"train": reference.train.model_copy(update={"device": "cpu"})})
+    assert choose_backend(params, 10_000).compiled
+
+
+def test_a_compiled_training_goes_the_same_way(small_params):
+    """With the kernel for CPUs, where there is a compiler: heads of 16, as it needs them."""
+    params = small_params.model_copy(
+        update={"model": Model(context_length=24, embedding_size=32, layers=1, heads=2), "seed": 1}
+    )
+    engines = [Engine(params, 61, TOKENS, backend) for backend in (BF16, dataclasses.replace(BF16, compiled=True))]
+    eager, compiled = (losses(engine, range(12)) for engine in engines)
+    assert compiled == pytest.approx(eager, rel=1e-2)
+    assert engines[1].gradient_norm.item() == pytest.approx(engines[0].gradient_norm.item(), rel=0.05)
 
 
 def test_the_environment_is_described_in_plain_values():

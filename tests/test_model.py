@@ -151,7 +151,7 @@ def test_every_weight_learns(shape, small_params, dtype):
         gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
         assert gradients.keys() == dict(model.named_parameters()).keys()
         assert all(gradient.isfinite().all() for gradient in gradients.values())
-        optimizer.step(step)
+        optimizer.update(gradients, torch.tensor(step))
     assert [name for name, gradient in gradients.items() if not gradient.any()] == []
 
 

@@ -37,23 +37,23 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(tokens, context, batch, 
     for step in steps:
         fresh = Windows(row(tokens), context, batch, 3)
         assert used.indices(step).tolist() == fresh.indices(step).tolist()
-        assert np.array_equal(used.batch(step), fresh.batch(step))
+        assert np.array_equal(used.batches(step, 3)[1], fresh.batches(step + 1, 1)[0])
 
 
 @given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, step=st.integers(0, 60))
 def test_targets_are_the_inputs_shifted_by_one(tokens, context, batch, step):
     windows = Windows(row(tokens), context, batch, 0)
-    inputs, targets = windows.batch(step)
-    assert inputs.shape == targets.shape == (batch, context)
-    assert inputs.dtype == targets.dtype == np.int64
+    (rows,) = windows.batches(step, 1)
+    assert rows.shape == (batch, context + 1)
+    assert rows.dtype == np.int64
     # The tokens count up from 0, so that each is its place.
-    assert np.array_equal(inputs, windows.indices(step)[:, None] * context + np.arange(context))
-    assert np.array_equal(targets, inputs + 1)
+    assert np.array_equal(rows[:, :-1], windows.indices(step)[:, None] * context + np.arange(context))
+    assert np.array_equal(rows[:, 1:], rows[:, :-1] + 1)
 
 
 def test_every_token_but_the_first_and_the_rest_is_predicted_once_in_a_pass():
     windows = Windows(row(103), 5, 4, 0)  # 20 windows of 5; tokens 101 and 102 are the rest
-    predicted = np.concatenate([windows.batch(step)[1].ravel() for step in range(5)])
+    predicted = windows.batches(0, 5)[..., 1:].ravel()
     assert sorted(predicted.tolist()) == list(range(1, 101))
 
 
@@ -85,5 +85,4 @@ def test_a_batch_may_be_larger_than_the_corpus():
 
 
 def test_tokens_beyond_a_signed_number_stay_positive():
-    inputs, _ = Windows(np.full(20, 65_535, np.uint16), 5, 2, 0).batch(0)
-    assert (inputs == 65_535).all()
+    assert (Windows(np.full(20, 65_535, np.uint16), 5, 2, 0).batches(0, 1) == 65_535).all()

@@ -1,6 +1,6 @@
 """What the training runs on: the device, the precision, whether compiled; and how the record names it."""
 
-import importlib.util
+import ctypes
 import os
 import platform
 import subprocess
@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
+from tinystories.console import warn
 from tinystories.errors import UserError
-from tinystories.params import Train
+from tinystories.params import Params
+
+# Compiling takes half a minute on a CPU and makes steps up to twice as fast. A small CPU computes this many operations
+# in about a minute: a training of more is compiled.
+OPERATIONS_WORTH_COMPILING = 1e13
 
 
 @dataclass(frozen=True)
@@ -26,21 +31,61 @@ class Backend:
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
 
-def choose_backend(train: Train) -> Backend:
+def choose_backend(params: Params, vocab_size: int) -> Backend:
     """Resolve `auto` in train.device, train.precision and train.compile.
 
     Errors: UserError where something was asked for that this machine has not.
     """
+    train = params.train
     device = choose_device(train.device)
     precision = train.precision
     if precision == "auto":
         precision = "bf16" if _computes_in_bf16(device) else "fp32"
     elif precision == "bf16" and device.type == "cuda" and not _computes_in_bf16(device):
         raise UserError("train.precision is bf16, but this GPU does not compute in bf16; it should be auto or fp32")
-    # On a CPU compiling costs a minute and needs a C++ compiler: worth it for long runs, so it has to be asked for.
-    auto_compile = device.type == "cuda" and importlib.util.find_spec("triton") is not None
-    compiled = train.compile == "on" or (train.compile == "auto" and auto_compile)
-    return Backend(device, torch.bfloat16 if precision == "bf16" else torch.float32, compiled)
+    compiled = train.compile == "on"
+    if train.compile == "auto":
+        compiled = device.type == "cuda" or (
+            device.type == "cpu" and _operations(params, vocab_size) > OPERATIONS_WORTH_COMPILING
+        )
+    problem = _problem_with_compiling(device) if compiled else None
+    if problem and train.compile == "on":
+        raise UserError(f"train.compile is on, but torch.compile fails here ({problem}); it should be auto or off")
+    if problem:
+        warn(f"torch.compile fails here ({problem}); the training goes on without it, slower")
+    return Backend(device, torch.bfloat16 if precision == "bf16" else torch.float32, compiled and not problem)
+
+
+def _operations(params: Params, vocab_size: int) -> float:
+    """Of the whole training: 6 for each weight of a product and each token (Kaplan et al. 2020, arXiv 2001.08361)."""
+    shape, train = params.model, params.train
+    block = 4 * shape.embedding_size**2 + 3 * shape.embedding_size * shape.feed_forward_size
+    weights = shape.layers * block + vocab_size * shape.embedding_size
+    return 6.0 * weights * train.steps * train.batch_size * shape.context_length
+
+
+def _problem_with_compiling(device: torch.device) -> str | None:
+    """Why torch.compile does not work here, in one line: no compiler, no Triton, no headers. Trying is the sure way."""
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=device))
+    except Exception as error:  # whatever a compiler, a linker or a driver has to say
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[0][:200] if lines else type(error).__name__
+    return None
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step frees for the next one, a tenth of a step's time on a CPU.
+
+    Else it gives large blocks back, and the system clears each page again before its next use. glibc only.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    trim_threshold, mmap_max = -1, -4  # malloc.h
+    set_option(mmap_max, 0)
+    set_option(trim_threshold, 2**31 - 1)
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -15,10 +15,10 @@ from tinystories.files import sha256_of
 from tinystories.params import Params
 from tinystories.tokens import TokenMeta
 
-# The modules whose code decides the result. Not in it: what reads and checks files, what shows, what tells MLflow.
+# The files whose code decides the result. Not in it: what reads and checks files, what shows, what tells MLflow.
 CODE = (
-    "backend", "engine", "generation", "model", "optimizer", "params", "samples", "scoring", "tokens", "training",
-    "windows",
+    "attention.cpp", "attention.py", "backend.py", "engine.py", "generation.py", "model.py", "optimizer.py",
+    "params.py", "samples.py", "scoring.py", "tokens.py", "training.py", "windows.py",
 )  # fmt: skip
 
 # These change how a training runs on the way, but not what comes out.
@@ -33,7 +33,7 @@ def training_key(params: Params, meta: TokenMeta, backend: Backend) -> str:
         "train": params.train.model_dump(exclude=_WITHOUT_EFFECT),
         "sample": params.sample.model_dump(),
         "tokens": [meta.tokenizer_sha256, meta.train.sha256, meta.valid.sha256, meta.valid.bytes],
-        "code": {name: sha256_of(Path(__file__).parent / f"{name}.py") for name in CODE},
+        "code": {name: sha256_of(Path(__file__).parent / name) for name in CODE},
         "backend": [backend.device.type, backend.precision, backend.compiled, torch.__version__],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

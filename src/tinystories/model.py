@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinystories.attention import attend
 from tinystories.params import Model as Shape
 
 ROPE_THETA = 10_000.0
@@ -20,7 +21,7 @@ EMBEDDING_STD = 0.02
 
 
 class Cache:
-    """Keys and values of the tokens seen so far, for one call of `GPT.forward` after another. Shapes: (B, H, T, K)."""
+    """Keys and values of the tokens seen so far, for one call of `GPT.forward` after another. Shapes: (B, T, H, K)."""
 
     def __init__(self, layers: int) -> None:
         self.length = 0
@@ -30,7 +31,7 @@ class Cache:
         """Append new keys and values to a layer's; returns all of them."""
         before = self._layers[layer]
         if before is not None:
-            keys, values = torch.cat((before[0], keys), dim=2), torch.cat((before[1], values), dim=2)
+            keys, values = torch.cat((before[0], keys), dim=1), torch.cat((before[1], values), dim=1)
         self._layers[layer] = (keys, values)
         return keys, values
 
@@ -98,7 +99,7 @@ class GPT(nn.Module):
         """
         start = cache.length if cache is not None else 0
         end = start + tokens.shape[1]
-        cos, sin = (table[start:end].to(self.compute_dtype) for table in (self.rotation_cos, self.rotation_sin))
+        cos, sin = (table[start:end, None].to(self.compute_dtype) for table in (self.rotation_cos, self.rotation_sin))
         # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
         x_BTD = F.embedding(tokens, self.embedding).to(self.compute_dtype)
         for layer, block in enumerate(self._blocks()):
@@ -147,13 +148,12 @@ class GPT(nn.Module):
     ) -> Tensor:
         batch, length, width = x_BTD.shape
         projected = F.linear(_norm(x_BTD, block.norm_attention), block.attention_in.flatten(0, 1))
-        q, k, v = projected.view(batch, length, 3, self.shape.heads, self.shape.head_size).permute(2, 0, 3, 1, 4)
+        q, k, v = projected.view(batch, length, 3, self.shape.heads, self.shape.head_size).unbind(2)
         q = _rotate(_norm(q, block.norm_query), cos, sin)
         k = _rotate(_norm(k, block.norm_key), cos, sin)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
-        mixed = _attend(q, k, v)
-        return F.linear(mixed.transpose(1, 2).reshape(batch, length, width), block.attention_out)
+        return F.linear(attend(q, k, v).reshape(batch, length, width), block.attention_out)
 
     def _feed_forward(self, block: _Block, x_BTD: Tensor) -> Tensor:
         projected = F.linear(_norm(x_BTD, block.norm_feed_forward), block.feed_forward_in.flatten(0, 1))
@@ -171,23 +171,7 @@ def _rotation(length: int, head_size: int) -> Tensor:
     return torch.outer(torch.arange(length, dtype=torch.float32), frequencies).repeat(1, 2)
 
 
-def _rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+def _rotate(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
     """Turn each pair (i, i + K/2) by its position's angle."""
-    left, right = x_BHTK.chunk(2, dim=-1)
-    return x_BHTK * cos_TK + torch.cat((-right, left), dim=-1) * sin_TK
-
-
-def _attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> Tensor:
-    """Causal attention; the last of the T queries sees all S keys. Shape: (B, H, T, K)."""
-    length, seen = q_BHTK.shape[2], k_BHSK.shape[2]
-    if length == 1:
-        return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK)
-    if q_BHTK.device.type == "cpu" and q_BHTK.requires_grad and torch.is_grad_enabled():
-        # The fused kernel's backward pass on a CPU is several times slower than these plain products.
-        hidden = torch.ones(length, seen, dtype=torch.bool).triu(1 + seen - length)
-        scores: Tensor = (q_BHTK * q_BHTK.shape[-1] ** -0.5) @ k_BHSK.transpose(-2, -1)
-        return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v_BHSK
-    if length == seen:
-        return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, is_causal=True)
-    visible = torch.ones(length, seen, dtype=torch.bool, device=q_BHTK.device).tril(seen - length)
-    return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=visible)
+    left, right = x_BTHK.chunk(2, dim=-1)
+    return x_BTHK * cos_T1K + torch.cat((-right, left), dim=-1) * sin_T1K

@@ -4,6 +4,8 @@ Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) moves each
 all singular values made about 1. AdamW: Loshchilov & Hutter 2019.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -22,14 +24,22 @@ ADAM_EPSILON = 1e-10
 
 def schedule(step: int, train: Train) -> float:
     """Factor on the peak learning rates at this step (from 0): up, flat, and down in a straight line to 0."""
+    return _schedule(torch.tensor(step), train).item()
+
+
+def _schedule(step: Tensor, train: Train) -> Tensor:
     warm, cool = train.warmup * train.steps, train.cooldown * train.steps
-    rise = (step + 1) / warm if warm else 1.0
-    fall = (train.steps - step) / cool if cool else 1.0
-    return min(1.0, rise, fall)
+    at = step.double() if step.device.type != "mps" else step.float()
+    rise = (at + 1) / warm if warm else torch.ones_like(at)
+    fall = (train.steps - at) / cool if cool else torch.ones_like(at)
+    return torch.minimum(rise, fall).clamp(max=1.0)
 
 
 class Optimizer:
-    """One update of all weights from their gradients. `state` holds its memory by name, all fp32."""
+    """Updates of all weights from their gradients. `state` holds its memory by name, all fp32.
+
+    Everything is computed on the device, the rates too: no update waits for the host, and a CUDA graph can hold it.
+    """
 
     def __init__(self, model: GPT, train: Train) -> None:
         self._train = train
@@ -42,41 +52,37 @@ class Optimizer:
         self._matrix_dtype = model.compute_dtype
 
     @torch.no_grad()
-    def clip(self) -> Tensor:
-        """Scale all gradients down to the largest allowed norm, together; returns the norm before. Shape: ()."""
-        gradients = [weight.grad for weight in self._weights.values() if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self._train.gradient_clip:
-            torch.nn.utils.clip_grads_with_norm_(self._weights.values(), self._train.gradient_clip, norm)
+    def update(self, gradients: Mapping[str, Tensor], step: Tensor) -> Tensor:
+        """Update every weight that has a gradient; `step`, of shape (), counts from 0.
+
+        Gradients are scaled down to the largest allowed norm, together. Returns their norm before that. Shape: ().
+        """
+        norm = torch.nn.utils.get_total_norm(list(gradients.values()))
+        limit = self._train.gradient_clip
+        scale = (limit / (norm + 1e-6)).clamp(max=1.0) if limit else torch.ones_like(norm)
+        factor = _schedule(step, self._train).float()
+        for name, gradient in gradients.items():
+            if name in MATRICES:
+                self._muon(name, gradient * scale, factor * self._train.learning_rate)
+            else:
+                self._adam(name, gradient * scale, factor * self._train.embedding_learning_rate, step)
         return norm
 
-    @torch.no_grad()
-    def step(self, step: int) -> None:
-        """Update every weight with its gradient; `step` counts from 0."""
-        factor = schedule(step, self._train)
-        for name, weight in self._weights.items():
-            if weight.grad is None:
-                continue
-            if name in MATRICES:
-                self._muon(name, weight, weight.grad, factor * self._train.learning_rate)
-            else:
-                self._adam(name, weight, weight.grad, factor * self._train.embedding_learning_rate, step)
-
-    def _muon(self, name: str, weight: Tensor, gradient: Tensor, rate: float) -> None:
-        momentum = self.state[f"momentum.{name}"]
+    def _muon(self, name: str, gradient: Tensor, rate: Tensor) -> None:
+        weight, momentum = self._weights[name], self.state[f"momentum.{name}"]
         momentum.lerp_(gradient, 1 - MOMENTUM)
         update = orthogonalize(gradient.lerp(momentum, MOMENTUM), self._matrix_dtype)  # Nesterov's look ahead
         # Tall matrices would otherwise change less than square ones, as seen from their input.
         rate_of_shape = rate * max(1, weight.shape[-2] / weight.shape[-1]) ** 0.5
-        weight.mul_(1 - rate * self._train.weight_decay)
-        weight.add_(update, alpha=-rate_of_shape)
+        weight.mul_(1 - rate * self._train.weight_decay).sub_(update * rate_of_shape)
 
-    def _adam(self, name: str, weight: Tensor, gradient: Tensor, rate: float, step: int) -> None:
-        mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
+    def _adam(self, name: str, gradient: Tensor, rate: Tensor, step: Tensor) -> None:
+        weight, mean, square = self._weights[name], self.state[f"mean.{name}"], self.state[f"square.{name}"]
         mean.lerp_(gradient, 1 - BETA1)
-        square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-        corrected = (square / (1 - BETA2 ** (step + 1))).sqrt_().add_(ADAM_EPSILON)
-        weight.addcdiv_(mean, corrected, value=-rate / (1 - BETA1 ** (step + 1)))
+        square.lerp_(gradient * gradient, 1 - BETA2)
+        # Both start at zero and are too small at first.
+        mean_correction, square_correction = (1 - beta ** (step.float() + 1) for beta in (BETA1, BETA2))
+        weight.sub_(rate / mean_correction * mean / ((square / square_correction).sqrt() + ADAM_EPSILON))
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
@@ -89,7 +95,8 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     if tall:
         x = x.mT
     update: Tensor = x.reshape(matrices.shape).to(matrices.dtype)

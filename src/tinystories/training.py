@@ -9,7 +9,7 @@ import pandas as pd
 from tokenizers import Tokenizer
 
 from tinystories import paths
-from tinystories.backend import Backend, choose_backend, describe_environment
+from tinystories.backend import Backend, choose_backend, describe_environment, keep_freed_memory
 from tinystories.checkpoint import save_checkpoint
 from tinystories.console import Bar, progress, say
 from tinystories.engine import Engine
@@ -55,7 +55,8 @@ def train(params: Params, experiment: str | None) -> None:
     Errors: UserError for token files that do not fit, a device that is not there, a loss that is no number.
     """
     corpus = _open_corpus(params.model.context_length)
-    backend = choose_backend(params.train)
+    backend = choose_backend(params, corpus.meta.vocab_size)
+    keep_freed_memory()
     key = training_key(params, corpus.meta, backend)
     with locked_state(paths.state_directory() / "train", key) as state, StopRequest() as stop:
         Training(params, experiment, corpus, backend, key, state, stop).run()

@@ -41,11 +41,13 @@ class Windows:
             missing -= len(part)
         return np.concatenate(found)
 
-    def batch(self, step: int) -> tuple[IntArray, IntArray]:
-        """Inputs and targets of this step (from 0). Shapes: (batch_size, context_length), both."""
+    def batches(self, step: int, count: int) -> IntArray:
+        """Inputs and targets of `count` steps from this one on: inputs are all but the last column, targets all but the
+        first. Shape: (count, batch_size, context_length + 1)."""
+        windows = np.stack([self.indices(step + number) for number in range(count)])
         span = np.arange(self._context + 1)
-        rows = self._tokens[self.indices(step)[:, None] * self._context + span].astype(np.int64)
-        return rows[:, :-1], rows[:, 1:]
+        rows: IntArray = self._tokens[windows[..., None] * self._context + span].astype(np.int64)
+        return rows
 
     def _order_of(self, pass_number: int) -> IntArray:
         if pass_number != self._pass:
