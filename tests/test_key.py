@@ -25,6 +25,7 @@ EXEMPT = {
     "addresses": "where MLflow is",
     "checkpoint": "writes the result; its tests hold that every weight comes back exactly",
     "console": "only shows",
+    "encoding": "its result is in the key, as the sha256 of the tokens",
     "errors": "an exception",
     "files": "writes and reads files whole",
     "key": "is this one; changing it changes the keys themselves",

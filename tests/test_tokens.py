@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinystories import tokens
+from tinystories import encoding
 from tinystories.errors import UserError
 from tinystories.files import sha256_of
 from tinystories.tokenizer import END_OF_TEXT, save_tokenizer, train_tokenizer
@@ -59,20 +59,20 @@ def test_two_bytes_a_token_little_endian(token_file, tokenizer, stories):
     assert path.read_bytes()[: 2 + 2 * len(first)] == b"".join(n.to_bytes(2, "little") for n in [0, *first])
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 50, 51, 100, 1000])
+@pytest.mark.parametrize("at_once", [1, 50, 51, 100, 1000])
 def test_the_file_does_not_depend_on_how_the_stories_are_grouped(
-    tmp_path, tokenizer, stories, token_file, monkeypatch, chunk_bytes
+    tmp_path, tokenizer, stories, token_file, monkeypatch, at_once
 ):
     path, split = token_file
-    monkeypatch.setattr(tokens, "CHUNK_BYTES", chunk_bytes)
-    assert len(list(tokens._chunks(stories))) > 1
+    monkeypatch.setattr(encoding, "AT_ONCE", at_once)
+    assert len(list(encoding.encode_stories(stories, tokenizer))) > 1
     assert write_tokens(stories, tokenizer, tmp_path / "again.bin", total_bytes=1) == split
     assert (tmp_path / "again.bin").read_bytes() == path.read_bytes()
 
 
 def test_stories_are_read_only_as_far_as_they_are_needed(tmp_path, tokenizer, monkeypatch):
     """Constant memory: no more than a group of stories is taken before the one ahead is written."""
-    monkeypatch.setattr(tokens, "CHUNK_BYTES", 10)
+    monkeypatch.setattr(encoding, "AT_ONCE", 10)
     part = tmp_path / ".t.bin.part"
     written = []
 
@@ -86,7 +86,7 @@ def test_stories_are_read_only_as_far_as_they_are_needed(tmp_path, tokenizer, mo
 
 
 def test_an_error_on_the_way_leaves_nothing_behind(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(tokens, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(encoding, "AT_ONCE", 1)
 
     def stories() -> Iterator[str]:
         yield "one"

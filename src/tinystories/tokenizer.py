@@ -1,7 +1,9 @@
 """The tokenizer: byte-level BPE, so that any text can be encoded and comes back the same."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -20,9 +22,7 @@ def train_tokenizer(stories: Iterable[str], vocab_size: int, total_bytes: int) -
     The stories are streamed; `total_bytes` of text serve the time left.
     Errors: UserError where the stories have too few different words for that many entries.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -44,6 +44,26 @@ def train_tokenizer(stories: Iterable[str], vocab_size: int, total_bytes: int) -
             f"{tokenizer.get_vocab_size():,} entries; lower it to that or take more stories"
         )
     return tokenizer
+
+
+def has_our_form(tokenizer: Tokenizer) -> bool:
+    """Whether it is, but for its vocabulary and merges, what `train_tokenizer` makes."""
+    plain = _untrained()
+    plain.add_special_tokens([END_OF_TEXT])
+    return _form(tokenizer) == _form(plain)
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _form(tokenizer: Tokenizer) -> dict[str, Any]:
+    form: dict[str, Any] = json.loads(tokenizer.to_str())
+    del form["model"]["vocab"], form["model"]["merges"]
+    return form
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:

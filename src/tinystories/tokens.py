@@ -7,6 +7,7 @@ predicted from something, and the model learns where stories begin and end.
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,13 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from tinystories.console import progress
+from tinystories.encoding import STORED, STORED_END_OF_TEXT, encode_stories
 from tinystories.errors import UserError
 from tinystories.files import read_json, sha256_of, whole_file, write_json
 from tinystories.params import LARGEST_VOCABULARY
-from tinystories.tokenizer import END_OF_TEXT_ID, load_tokenizer
+from tinystories.tokenizer import load_tokenizer
 
 TokenArray = npt.NDArray[np.uint16]
-
-STORED = np.dtype("<u2")
-CHUNK_BYTES = 2**20  # text encoded at once: enough to keep all cores busy, nothing against any memory
 
 
 @dataclass(frozen=True)
@@ -49,40 +48,23 @@ def write_tokens(stories: Iterable[str], tokenizer: Tokenizer, path: Path, total
     """Encode the stories into `path`, in one pass and constant memory. `total_bytes` of text serve the time left."""
     digest = hashlib.sha256()
     tokens = story_count = text_bytes = 0
-    with whole_file(path) as file, progress(f"Encoding {path}", total_bytes) as bar:
 
-        def append(ids: list[int]) -> None:
-            nonlocal tokens
-            block = np.asarray(ids, dtype=STORED).tobytes()
+    def counted() -> Iterator[str]:
+        nonlocal story_count, text_bytes
+        for story in stories:
+            story_count += 1
+            text_bytes += len(story) if story.isascii() else len(story.encode())
+            yield story
+
+    with whole_file(path) as file, progress(f"Encoding {path}", total_bytes) as bar:
+        shown = 0
+        for block in chain([STORED_END_OF_TEXT], encode_stories(counted(), tokenizer)):
             file.write(block)
             digest.update(block)
-            tokens += len(ids)
-
-        append([END_OF_TEXT_ID])
-        for chunk, chunk_bytes in _chunks(stories):
-            ids: list[int] = []
-            for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
-                ids += encoding.ids
-                ids.append(END_OF_TEXT_ID)
-            append(ids)
-            story_count += len(chunk)
-            text_bytes += chunk_bytes
-            bar.advance(chunk_bytes, f"{text_bytes / 1e6 / bar.seconds:.1f} MB/s")
+            tokens += len(block) // STORED.itemsize
+            bar.advance(text_bytes - shown, f"{text_bytes / 1e6 / bar.seconds:.1f} MB/s")
+            shown = text_bytes
     return Split(tokens, story_count, text_bytes, digest.hexdigest())
-
-
-def _chunks(stories: Iterable[str]) -> Iterator[tuple[list[str], int]]:
-    """Stories in lists of about CHUNK_BYTES, with the UTF-8 bytes of each list."""
-    chunk: list[str] = []
-    size = 0
-    for story in stories:
-        chunk.append(story)
-        size += len(story) if story.isascii() else len(story.encode())
-        if size >= CHUNK_BYTES:
-            yield chunk, size
-            chunk, size = [], 0
-    if chunk:
-        yield chunk, size
 
 
 def write_meta(meta: TokenMeta, path: Path) -> None:
