@@ -2,6 +2,8 @@
 # make test         environment, then the test suite
 # make reproduce    environment, then `dvc repro`: what params.yaml says, as committed the reference run
 # make lint         environment, then formatting, style and types
+# make bench        environment, then ours beside others, on the machine at hand: half an hour on two cores
+# make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +16,7 @@ QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_s
 	model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
 
-.PHONY: quickstart test reproduce lint
+.PHONY: quickstart test reproduce lint bench bench-gpu
 
 quickstart: $(VENV)/.installed
 	@$(RUN) dvc exp run --quiet $(addprefix -S ,$(QUICKSTART)) \
@@ -34,6 +36,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# ARGS names parts: make bench ARGS=train_step
+bench: $(VENV)/.installed-bench
+	$(RUN) python -m benchmarks $(ARGS)
+
+# Such a machine may have PyTorch and little else, and no network: without an environment here, its own Python does.
+bench-gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later, as in `make PYTHON=python3.12 quickstart`" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
@@ -42,4 +52,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@

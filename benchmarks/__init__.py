@@ -1,0 +1,9 @@
+"""Ours beside others, in one run: see README.md in this directory.
+
+Importing this makes `src/` of this checkout the library that is measured, installed or not.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))

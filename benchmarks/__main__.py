@@ -1,0 +1,33 @@
+"""`python -m benchmarks [part ...]`: measure, print a table for each part, merge all into one JSON file."""
+
+import argparse
+import importlib
+import os
+
+# Models and data sets come from nowhere but this machine. Before transformers is imported.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from benchmarks.results import merge, result_file, table
+from tinystories.backend import choose_device
+
+DEFAULT = ("train_step", "tokenizing", "generating", "overhead")
+LONG = ("quality",)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("part", nargs="*", help=f"one of {', '.join(DEFAULT + LONG)}; all but the last where none is")
+    parts = parser.parse_args().part or DEFAULT
+    if unknown := set(parts) - set(DEFAULT + LONG):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    device = choose_device("auto")
+    path = result_file(device)
+    for part in parts:
+        result = importlib.import_module(f"benchmarks.{part}").measure()
+        print(f"\n{table(result)}\n", flush=True)
+        merge(path, device, part, result)  # after each: what is measured is not lost when a later part fails
+    print(f"Written: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What takes part in a comparison of training speed: a function that makes one step, and what is needed to time it."""
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch._dynamo
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.machine import synchronize
+from benchmarks.peers import Peer, matrix_weights, parameter_count
+from benchmarks.work import flops_per_token
+from tinystories.backend import choose_backend
+from tinystories.engine import Engine
+from tinystories.params import Params
+from tinystories.tokens import TokenArray
+from tinystories.windows import Windows
+
+WARM_UP = 2  # steps: the first compiles, the second may compile again or record a CUDA graph
+
+# PyTorch counts compilations by function, and all peers are compiled through the same one. Past the limit it would
+# silently go on uncompiled, and we would report that as the peer's speed.
+torch._dynamo.config.recompile_limit = 100
+torch._dynamo.config.fail_on_recompile_limit_hit = True
+
+
+@dataclass
+class Contender:
+    """`step(i)` trains on the batch of step i, without waiting for the device. `seconds`: of each round, a step."""
+
+    name: str
+    variant: str
+    step: Callable[[int], None]
+    parameters: int
+    flops_per_token: float
+    device: torch.device
+    steps: int = 0  # done so far
+    seconds: list[float] = field(default_factory=list)
+
+    def run(self, steps: int) -> float:
+        """Make that many steps; returns the seconds a step."""
+        synchronize(self.device)
+        start = time.perf_counter()
+        for step in range(self.steps, self.steps + steps):
+            self.step(step)
+        synchronize(self.device)
+        self.steps += steps
+        return (time.perf_counter() - start) / steps
+
+    @property
+    def median(self) -> float:
+        """Seconds a step, the median of the rounds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        """Seconds a step in the fastest round: other work on the machine only ever slows one down."""
+        return min(self.seconds)
+
+
+def in_turn(contenders: Sequence[Contender], rounds: int, round_seconds: float, least: int = 3) -> None:
+    """Time the contenders in turn, round after round, so that whatever else the machine does meets all of them.
+
+    Each round of each has about `round_seconds` of steps, `least` steps at least. All are warmed up before.
+    """
+    counts = {}
+    for contender in contenders:
+        if contender.steps < WARM_UP:
+            contender.run(WARM_UP - contender.steps)
+        counts[id(contender)] = max(least, math.ceil(round_seconds / contender.run(1)))
+    for _ in range(rounds):
+        for contender in contenders:
+            contender.seconds.append(contender.run(counts[id(contender)]))
+
+
+def ours(params: Params, vocab_size: int, tokens: TokenArray) -> Contender:
+    """The library's engine, on the device and in the precision that `params.train` says."""
+    backend = choose_backend(params, vocab_size)
+    engine = Engine(params, vocab_size, tokens, backend)
+    variant = f"{backend.precision}, {'compiled' if backend.compiled else 'eager'}"
+    flops = flops_per_token(matrix_weights(engine.model), params.model)
+    return Contender("ours", variant, engine.step, parameter_count(engine.model), flops, backend.device)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How to run a peer. `compiled` is torch.compile's mode, None for eager."""
+
+    attention: str
+    dtype: torch.dtype = torch.bfloat16
+    compiled: str | None = None
+
+    def __str__(self) -> str:
+        precision = "bf16" if self.dtype == torch.bfloat16 else "fp32"
+        how = {None: "eager", "default": "compiled"}.get(self.compiled, f"compiled ({self.compiled})")
+        return f"{precision}, {how}, attention: {self.attention}"
+
+
+class _Loss(nn.Module):
+    """Mean cross-entropy of a model, so that it is compiled together with the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        logits: Tensor = self.model(tokens)
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+
+def peer_contender(
+    peer: Peer,
+    variant: Variant,
+    params: Params,
+    vocab_size: int,
+    tokens: TokenArray,
+    device: torch.device,
+    losses: list[float] | None = None,
+) -> Contender:
+    """A peer in a plain good loop: fused AdamW, clipping, autocast, our windows from pinned memory.
+
+    Where `losses` is given each step appends its loss (and waits for the device).
+    """
+    torch.manual_seed(0)
+    model = peer.build(params.model, vocab_size, variant.attention).to(device)
+    windows = Windows(tokens, params.model.context_length, params.train.batch_size, params.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    loss_of: Callable[[Tensor, Tensor], Tensor] = _Loss(model)
+    if variant.compiled:
+        loss_of = torch.compile(loss_of, mode=variant.compiled)
+
+    def to_device(ids: Tensor) -> Tensor:
+        return ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids
+
+    def step(number: int) -> None:
+        rows = to_device(torch.from_numpy(windows.batches(number, 1)[0]))
+        inputs, targets = rows[:, :-1], rows[:, 1:]
+        with torch.autocast(device.type, torch.bfloat16, enabled=variant.dtype == torch.bfloat16):
+            loss = loss_of(inputs, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if losses is not None:
+            losses.append(loss.item())
+
+    flops = flops_per_token(matrix_weights(model), params.model)
+    return Contender(peer.name, str(variant), step, parameter_count(model), flops, device)
+
+
+def free_memory() -> None:
+    """Give back what contenders held that are gone."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,119 @@
+"""The usual small-GPT recipe (GPT-2, nanoGPT), to compare with: model and training.
+
+Learned positions, LayerNorm with biases, a GELU MLP four times as wide, tied embeddings, N(0, 0.02) initialisation with
+the residual projections scaled down by depth (Radford et al. 2019); AdamW, warmup, cosine decay, clipping. Written to
+be fast on a CPU: weights are stacked by kind and cast to the compute dtype once a step, and attention is the library's.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinystories.attention import attend, compile_kernel
+from tinystories.params import Model as Shape
+
+INIT_STD = 0.02
+BETAS = (0.9, 0.95)
+WEIGHT_DECAY = 0.1  # on matrices, embeddings among them
+WARMUP = 0.03  # share of the steps
+FINAL = 0.1  # share of the peak rate at which the cosine ends
+CLIP = 1.0
+
+
+class GPT2Style(nn.Module):
+    """Letters in shapes: B batch, T tokens, D embedding, L layers, V vocabulary."""
+
+    def __init__(self, shape: Shape, vocab_size: int, seed: int, compute_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.shape = shape
+        self.compute_dtype = compute_dtype
+        layers, width = shape.layers, shape.embedding_size
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*size: int, std: float = INIT_STD) -> nn.Parameter:
+            return nn.Parameter(torch.randn(size, generator=generator) * std)
+
+        def constant(value: float, *size: int) -> nn.Parameter:
+            return nn.Parameter(torch.full(size, value))
+
+        residual_std = INIT_STD / math.sqrt(2 * layers)
+        self.embedding = normal(vocab_size, width)
+        self.positions = normal(shape.context_length, width)
+        self.norm_final = constant(1.0, width)
+        self.norm_final_bias = constant(0.0, width)
+        self.blocks = nn.ParameterDict(
+            {
+                "norm_attention": constant(1.0, layers, width),
+                "norm_attention_bias": constant(0.0, layers, width),
+                "attention_in": normal(layers, 3 * width, width),
+                "attention_in_bias": constant(0.0, layers, 3 * width),
+                "attention_out": normal(layers, width, width, std=residual_std),
+                "attention_out_bias": constant(0.0, layers, width),
+                "norm_mlp": constant(1.0, layers, width),
+                "norm_mlp_bias": constant(0.0, layers, width),
+                "mlp_in": normal(layers, 4 * width, width),
+                "mlp_in_bias": constant(0.0, layers, 4 * width),
+                "mlp_out": normal(layers, width, 4 * width, std=residual_std),
+                "mlp_out_bias": constant(0.0, layers, width),
+            }
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token that follows each token. Shapes: (B, T) -> (B, T, V), in the compute dtype."""
+        length, dtype = tokens.shape[1], self.compute_dtype
+        x_BTD = (F.embedding(tokens, self.embedding) + self.positions[:length]).to(dtype)
+        width = x_BTD.shape[-1:]
+        stacks = {name: stack.to(dtype).unbind() for name, stack in self.blocks.items()}
+        for layer in range(self.shape.layers):
+            w = {name: stack[layer] for name, stack in stacks.items()}
+            x1 = F.layer_norm(x_BTD, width, w["norm_attention"], w["norm_attention_bias"])
+            projected = F.linear(x1, w["attention_in"], w["attention_in_bias"])
+            q, k, v = projected.view(*tokens.shape, 3, self.shape.heads, self.shape.head_size).unbind(2)
+            x_BTD = x_BTD + F.linear(attend(q, k, v).flatten(2), w["attention_out"], w["attention_out_bias"])
+            x2 = F.layer_norm(x_BTD, width, w["norm_mlp"], w["norm_mlp_bias"])
+            up = F.gelu(F.linear(x2, w["mlp_in"], w["mlp_in_bias"]), approximate="tanh")
+            x_BTD = x_BTD + F.linear(up, w["mlp_out"], w["mlp_out_bias"])
+        x_BTD = F.layer_norm(x_BTD, width, self.norm_final.to(dtype), self.norm_final_bias.to(dtype))
+        return F.linear(x_BTD, self.embedding.to(dtype))
+
+    def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats a token, computed in fp32. Shapes: (B, T), (B, T) -> ()."""
+        logits = self(tokens).float().flatten(0, 1)
+        return F.cross_entropy(logits, targets.flatten(), reduction=reduction)
+
+
+def trainer(
+    model: GPT2Style, steps: int, learning_rate: float, compiled: bool
+) -> Callable[[int, Tensor, Tensor], Tensor]:
+    """A function that trains `model` on the batch of a step (from 0) and returns its loss. Shapes: (B, T) -> ()."""
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if "norm" not in name and "bias" not in name]
+    others = [p for name, p in named if "norm" in name or "bias" in name]
+    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
+    if compiled:
+        compile_kernel(model.shape.head_size, model.compute_dtype)
+    loss_of = torch.compile(model.loss) if compiled else model.loss
+
+    def train(step: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * schedule(step, steps)
+        loss: Tensor = loss_of(inputs, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return train
+
+
+def schedule(step: int, steps: int) -> float:
+    """Factor on the peak rate at this step (from 0): a straight line up, then a cosine down to FINAL."""
+    warm = max(1, round(WARMUP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))

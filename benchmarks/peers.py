@@ -1,0 +1,216 @@
+"""Other people's models of about our size, to train beside ours. All without dropout, embeddings tied.
+
+Each is built for a vocabulary and a shape, and gives logits: (B, T) -> (B, T, V). Packages are imported when a model
+is built, so that those that are not installed are simply left out.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinystories.params import Model as Shape
+
+
+@dataclass(frozen=True)
+class Peer:
+    """`build(shape, vocab_size, attention)` makes the model; `attentions` are the kinds that it knows."""
+
+    name: str
+    package: str
+    build: Callable[[Shape, int, str], nn.Module]
+    attentions: tuple[str, ...] = ("sdpa",)
+
+    @property
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.package) is not None
+
+
+class GPT2(nn.Module):
+    """A compact GPT-2 as in nanoGPT: learned positions, LayerNorm, GELU, biases."""
+
+    def __init__(self, shape: Shape, vocab_size: int, attention: str) -> None:
+        super().__init__()
+        width = shape.embedding_size
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.positions = nn.Embedding(shape.context_length, width)
+        self.blocks = nn.ModuleList(GPT2Block(width, shape.heads, attention) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(width)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
+        for block in self.blocks:
+            x = block(x)
+        return F.linear(self.norm(x), self.embedding.weight)
+
+
+class GPT2Block(nn.Module):
+    def __init__(self, width: int, heads: int, attention: str) -> None:
+        super().__init__()
+        self.heads, self.attention = heads, attention
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention_in, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        projected = self.attention_in(self.norm_attention(x)).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = projected.permute(2, 0, 3, 1, 4)
+        if self.attention == "sdpa":
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+            scores = (q @ k.transpose(-2, -1)) * k.shape[-1] ** -0.5
+            mixed = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
+        x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
+        changed: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x)), approximate="tanh"))
+        return x + changed
+
+
+class Encoder(nn.Module):
+    """PyTorch's own layers as the public baseline uses them: learned positions, feed-forward only as wide as the
+    embedding, normalised after each part (PyTorch's default), a causal mask."""
+
+    def __init__(self, shape: Shape, vocab_size: int, attention: str) -> None:
+        super().__init__()
+        width = shape.embedding_size
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.positions = nn.Embedding(shape.context_length, width)
+        layer = nn.TransformerEncoderLayer(width, shape.heads, dim_feedforward=width, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        length = tokens.shape[1]
+        mask = nn.Transformer.generate_square_subsequent_mask(length, device=tokens.device)
+        x = self.embedding(tokens) + self.positions(torch.arange(length, device=tokens.device))
+        return F.linear(self.encoder(x, mask=mask, is_causal=True), self.embedding.weight)
+
+
+class Logits(nn.Module):
+    """A model of `transformers`, giving its logits alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
+        return logits
+
+
+def transformers_gpt2(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=vocab_size,
+        n_positions=shape.context_length,
+        n_embd=shape.embedding_size,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+        attn_implementation=attention,
+    )
+    return Logits(GPT2LMHeadModel(config))
+
+
+def transformers_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        max_position_embeddings=shape.context_length,
+        hidden_size=shape.embedding_size,
+        intermediate_size=shape.feed_forward_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        attn_implementation=attention,
+    )
+    return Logits(LlamaForCausalLM(config))
+
+
+def litgpt_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+    from litgpt import GPT, Config
+
+    config = Config(
+        block_size=shape.context_length,
+        vocab_size=vocab_size,
+        padded_vocab_size=vocab_size,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        n_embd=shape.embedding_size,
+        intermediate_size=shape.feed_forward_size,
+        bias=False,
+        rotary_percentage=1.0,
+        parallel_residual=False,
+        norm_class_name="RMSNorm",
+        mlp_class_name="LLaMAMLP",
+    )
+    model = GPT(config)
+    model.lm_head.weight = model.transformer.wte.weight
+    nn.init.normal_(model.lm_head.weight, std=0.02)
+    return cast(nn.Module, model)
+
+
+def x_transformers_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+    from x_transformers import Decoder, TransformerWrapper
+
+    layers = Decoder(
+        dim=shape.embedding_size,
+        depth=shape.layers,
+        heads=shape.heads,
+        attn_dim_head=shape.head_size,
+        attn_flash=attention == "sdpa",
+        rotary_pos_emb=True,
+        use_rmsnorm=True,
+        ff_swish=True,
+        ff_glu=True,
+        ff_no_bias=True,
+        ff_mult=shape.feed_forward_size / shape.embedding_size,
+    )
+    model = TransformerWrapper(
+        num_tokens=vocab_size,
+        max_seq_len=shape.context_length,
+        attn_layers=layers,
+        use_abs_pos_emb=False,
+        tie_embedding=True,
+    )
+    return cast(nn.Module, model)
+
+
+PEERS = (
+    Peer("GPT-2 as in nanoGPT", "torch", GPT2, ("sdpa", "products")),
+    Peer("nn.TransformerEncoder", "torch", Encoder),
+    Peer("transformers GPT-2", "transformers", transformers_gpt2, ("sdpa", "eager")),
+    Peer("transformers Llama", "transformers", transformers_llama, ("sdpa", "eager")),
+    Peer("litgpt", "litgpt", litgpt_llama),
+    Peer("x-transformers", "x_transformers", x_transformers_llama, ("sdpa", "eager")),
+)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Trained numbers, a tied embedding counted once."""
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def matrix_weights(model: nn.Module) -> int:
+    """Weights that stand in a matrix product: no tables of positions, which are looked up, and no norms' gains."""
+    return sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if weight.dim() > 1 and not any(other in name for other in ("positions", "wpe", "norm"))
+    )

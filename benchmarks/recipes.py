@@ -1,0 +1,162 @@
+"""The recipes that quality.py compares: what each one computes, and how to train with it.
+
+ours      the library with params.yaml as it is, or with values changed for a search
+trial     the library with the values that its recipe began with, to see what has changed since
+usual     a GPT-2 style model with AdamW (gpt2_style.py)
+baseline  the public baseline (public_baseline.py)
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from benchmarks import gpt2_style, public_baseline
+from benchmarks.stories import ROOT, Stories
+from tinystories.backend import Backend
+from tinystories.engine import Engine
+from tinystories.errors import UserError
+from tinystories.model import GPT
+from tinystories.params import Params, load_params
+from tinystories.tokens import TokenArray
+from tinystories.windows import IntArray, Windows
+
+LIBRARY = ("ours", "trial")  # trained by the library itself
+RATES = {"usual": 1e-3, "baseline": public_baseline.LEARNING_RATE}  # peak learning rates of the others
+RECIPES = (*LIBRARY, *RATES)
+SHAPES = {
+    "reference": {"context_length": 128, "embedding_size": 256, "layers": 8, "heads": 16},
+    "small": {"context_length": 128, "embedding_size": 128, "layers": 4, "heads": 8},
+}
+TRIAL = {
+    "batch_size": 32,
+    "learning_rate": 0.02,
+    "embedding_learning_rate": 0.004,
+    "warmup": 0.01,
+    "cooldown": 0.5,
+    "weight_decay": 0.0,
+    "gradient_clip": 1.0,
+}
+# What changes how a training runs, not what it computes.
+NOT_RECIPE = {"epochs", "steps_per_epoch", "device", "precision", "compile", "log_every", "save_every"}
+_LIBRARY_SOURCE = ROOT / "src" / "tinystories"
+SOURCES = {
+    "library": [_LIBRARY_SOURCE / f"{name}.py" for name in ("attention", "model", "optimizer", "engine", "windows")],
+    "usual": [Path(gpt2_style.__file__)],
+    "baseline": [Path(public_baseline.__file__)],
+}
+
+Step = Callable[[int], Tensor]  # trains on the batch of a step (from 0) and returns its loss, shape ()
+Batches = Callable[[int], tuple[IntArray, IntArray]]  # inputs and targets of a step
+
+
+def make_params(recipe: str, steps: int, seed: int, shape: str, overrides: dict[str, Any]) -> Params:
+    """params.yaml as the recipe has it; `overrides` by dotted key, for the library's recipes.
+
+    Errors: UserError where a key or a value is not valid, so also where the library no longer has what TRIAL names.
+    """
+    values = load_params(ROOT / "params.yaml").model_dump()
+    values["seed"] = seed
+    values["train"] |= {"epochs": 1, "steps_per_epoch": steps, "compile": "on"}
+    if recipe != "ours" or shape != "reference":
+        values["model"] |= SHAPES[shape]
+    if recipe != "ours":
+        values["train"] |= TRIAL  # the recipes outside the library take only the batch size of it
+    if overrides and recipe not in LIBRARY:
+        raise UserError(f"--set is for {' and '.join(LIBRARY)}; {recipe} has only --lr")
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        if section not in ("model", "train") or not name:
+            raise UserError(f"--set {key}: expected a key like train.learning_rate or model.heads")
+        values[section][name] = value
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{recipe}: {key} is {problem['input']!r}: {problem['msg']}") from None
+
+
+def describe(recipe: str, params: Params, learning_rate: float, stories: Stories, precision: str) -> dict[str, Any]:
+    """What one training computes, and `identity`, a hash of all of that: two of one identity end with equal weights."""
+    library = recipe in LIBRARY
+    settings = params.train.model_dump(exclude=NOT_RECIPE) if library else {"learning_rate": learning_rate}
+    row: dict[str, Any] = {
+        "steps": params.train.steps,
+        "seed": params.seed,
+        "model": params.model.model_dump(),
+        "settings": {"batch_size": params.train.batch_size, **settings},
+        "stories": stories.key,
+        "precision": precision,
+        "source": source_hash("library" if library else recipe),
+    }
+    return {"identity": hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16], **row}
+
+
+def source_hash(of: str) -> str:
+    """A hash of the code that trains; comments and docstrings are left out, for they change nothing."""
+    digest = hashlib.sha256()
+    for path in SOURCES[of]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
+
+
+def prepare(
+    recipe: str, params: Params, learning_rate: float, stories: Stories, backend: Backend
+) -> tuple[Step, torch.nn.Module]:
+    """The training step of a recipe, and the model that it trains."""
+    tokens, shape, batch_size = stories.tokens("train"), params.model, params.train.batch_size
+    if recipe in LIBRARY:
+        engine = Engine(params, stories.vocab_size, tokens, backend)
+
+        def library_step(number: int) -> Tensor:
+            engine.loss_sum.zero_()
+            engine.step(number)
+            return engine.loss_sum
+
+        return library_step, engine.model
+    if recipe == "usual":
+        usual = gpt2_style.GPT2Style(shape, stories.vocab_size, params.seed, backend.dtype).to(backend.device)
+        update = gpt2_style.trainer(usual, params.train.steps, learning_rate, backend.compiled)
+        batch: Batches = windows_without_replacement(tokens, params)
+        model: torch.nn.Module = usual
+    else:
+        baseline = public_baseline.PublicBaseline(shape, stories.vocab_size, params.seed, backend.dtype)
+        model = baseline.to(backend.device)
+        update = public_baseline.trainer(baseline, learning_rate, backend.compiled)
+        batch = public_baseline.random_windows(tokens, shape.context_length, batch_size, params.seed)
+
+    def step(number: int) -> Tensor:
+        inputs, targets = (torch.from_numpy(ids).to(backend.device) for ids in batch(number))
+        return update(number, inputs, targets)
+
+    return step, model
+
+
+def windows_without_replacement(tokens: TokenArray, params: Params) -> Batches:
+    """The batches that the library trains on."""
+    windows = Windows(tokens, params.model.context_length, params.train.batch_size, params.seed)
+
+    def batch(number: int) -> tuple[IntArray, IntArray]:
+        rows = windows.batches(number, 1)[0]
+        return rows[:, :-1], rows[:, 1:]
+
+    return batch
+
+
+def for_scoring(model: torch.nn.Module) -> GPT:
+    """The model as `scoring.score` takes it, computing in fp32; of a GPT it needs only shape, embedding and loss."""
+    model.eval()
+    scored = cast(GPT, model)
+    scored.compute_dtype = torch.float32  # the trained weights are fp32
+    return scored

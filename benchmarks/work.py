@@ -1,0 +1,50 @@
+"""The work that every contender does: one shape, one batch size, the same tokens; and what a token costs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinystories.encoding import STORED
+from tinystories.params import Model, Params, load_params
+from tinystories.tokens import TokenArray
+
+ROOT = Path(__file__).resolve().parent.parent
+
+VOCABULARY = 10_000
+REFERENCE = Model(context_length=128, embedding_size=256, layers=8, heads=16)
+REFERENCE_BATCH = 32
+TINY_VOCABULARY = 64
+TINY = Model(context_length=16, embedding_size=16, layers=2, heads=2)
+TINY_BATCH = 4
+
+
+def benchmark_params(tiny: bool = False, **train: Any) -> Params:
+    """The repository's parameters, but the model and batch of the reference run, whatever params.yaml says today.
+
+    `tiny` gives sizes for tests instead; keywords replace keys of the section `train`.
+    """
+    params = load_params(ROOT / "params.yaml")
+    shape, batch = (TINY, TINY_BATCH) if tiny else (REFERENCE, REFERENCE_BATCH)
+    changed = params.train.model_copy(update={"batch_size": batch, **train})
+    return params.model_copy(update={"model": shape, "train": changed, "seed": 1337})
+
+
+def zipf_tokens(count: int, vocab_size: int, seed: int = 0) -> TokenArray:
+    """Tokens drawn by Zipf's law, as those of a text roughly are. Shape: (count,).
+
+    The speed of training does not depend on what the tokens say, and these are the same on every machine.
+    """
+    shares = 1 / np.arange(1, vocab_size + 1)
+    drawn = np.random.default_rng(seed).random(count)
+    return np.searchsorted(np.cumsum(shares / shares.sum())[:-1], drawn).astype(STORED)
+
+
+def flops_per_token(matrix_weights: int, shape: Model) -> float:
+    """Floating-point operations of forward and backward pass, a token: 6 · W + 6 · L · T · D.
+
+    Each of the W weights in a matrix product (the output's among them, a lookup not) costs a multiplication and an
+    addition forward and twice that backward. Attention's two products cost 4 · D a query and key, and a causal query
+    has T / 2 keys on average: 2 · L · T · D forward, three times that in all. Nothing else is counted.
+    """
+    return 6.0 * matrix_weights + 6.0 * shape.layers * shape.context_length * shape.embedding_size
