@@ -3,7 +3,7 @@
     python -m benchmarks.quality run ours --steps 400 --seed 1      one training; its row goes to benchmarks/results/
     python -m benchmarks.quality run ours --steps 400 --seed 1 --dev --set train.learning_rate=0.01
     python -m benchmarks.quality all                                the whole campaign; goes on where it stopped
-    python -m benchmarks.quality table [--dev] [--shape small]      what the rows say, as Markdown
+    python -m benchmarks.quality table [--dev] [--shape small]      what the rows say
 
 Recipes (recipes.py) are searched on `dev`, stories held out of the training stories: with --dev a run does not touch
 valid.txt. All recipes train on the same token files; scores are in fp32, each token once.
@@ -23,14 +23,15 @@ from typing import Any
 import torch
 
 from benchmarks.recipes import LIBRARY, RATES, RECIPES, SHAPES, describe, for_scoring, make_params, prepare
-from benchmarks.stories import ROOT, VOCAB_SIZE, Stories, prepare_stories
+from benchmarks.results import RESULTS
+from benchmarks.results import table as format_table
+from benchmarks.stories import VOCAB_SIZE, Stories, prepare_stories
 from tinystories.backend import choose_backend, describe_environment
 from tinystories.console import say, warn
 from tinystories.errors import UserError
 from tinystories.params import Params
 from tinystories.scoring import score
 
-RESULTS = ROOT / "benchmarks" / "results"
 SEEDS = (1, 2, 3)
 USUAL_RATES = (6e-4, 1e-3, 1.5e-3)
 LOG_EVERY = 20  # steps
@@ -190,14 +191,13 @@ def measure(results: Path | None = None, split: str = "valid", shape: str = "ref
             "The usual recipe's learning rate is the best of those shown, by stories held out of the training ones.",
             "The trial from which this recipe came reported 2.84 nats (usual: 3.63) after 400 steps of one seed.",
         ]
+    columns = ["steps", "recipe", "seeds", "loss (nats/token)", "spread", "bits per byte", "above ours", "tokens/s"]
     return {
         "title": f"Quality at equal tokens ({split}, {shape} shape)",
-        "columns": [
-            "steps", "recipe", "seeds", "loss (nats/token)", "spread", "bits per byte", "loss above ours", "tokens/s",
-        ],
-        "rows": [cells for _, _, cells in sorted(table, key=lambda entry: entry[:2])],
+        "columns": columns,
+        "rows": [dict(zip(columns, cells, strict=True)) for _, _, cells in sorted(table, key=lambda entry: entry[:2])],
         "notes": notes,
-    }  # fmt: skip
+    }
 
 
 def _label(row: Row) -> str:
@@ -222,12 +222,6 @@ def _mean(rows: Iterable[Row], key: str) -> float:
 def _spread(rows: list[Row], key: str) -> str:
     values = [row[key] for row in rows]
     return f"{max(values) - min(values):.3f}" if len(values) > 1 else ""
-
-
-def _markdown(table: dict[str, Any]) -> str:
-    lines = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([f"## {table['title']}", text, *table["notes"]])
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -261,7 +255,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.command == "table":
-        print(_markdown(measure(split="dev" if args.dev else "valid", shape=args.shape)))
+        print(format_table(measure(split="dev" if args.dev else "valid", shape=args.shape)))
     elif args.command == "all":
         campaign(results_file(), prepare_stories())
     else:

@@ -16,6 +16,7 @@ from tinystories.backend import choose_backend
 from tinystories.engine import Engine
 from tinystories.files import write_json
 from tinystories.generation import generate
+from tinystories.model import GPT
 from tinystories.params import Params
 from tinystories.scoring import score
 from tinystories.tokenizer import END_OF_TEXT_ID
@@ -66,8 +67,7 @@ def run(params: Params, tokens: Path | None, begin: float, budget: float, tiny: 
             model = engine.model.frozen()
             valid = score(model, valid_tokens, valid_bytes, 2 * params.train.batch_size)
             validated = time.perf_counter()
-            for number in range(len(params.sample.prompts) + 1):
-                _draw(model, params, number)
+            _draw_samples(model, params)
             validating += validated - start
             sampling += time.perf_counter() - validated
             epochs.append({"step": step, "valid_loss": valid.loss, "valid_bits_per_byte": valid.bits_per_byte})
@@ -108,17 +108,17 @@ def run(params: Params, tokens: Path | None, begin: float, budget: float, tiny: 
     }
 
 
-def _draw(model: Any, params: Params, number: int) -> list[int]:
+def _draw_samples(model: GPT, params: Params) -> None:
+    """As many as the stage draws, with prompts of about that length: what they say makes no difference to the time."""
     sample = params.sample
-    # As long as the prompts in params.yaml; what they say makes no difference to the time.
-    prompt = [END_OF_TEXT_ID, *range(1, min(12, model.vocab_size))] if number else [END_OF_TEXT_ID]
-    return generate(
+    prompts = [[END_OF_TEXT_ID, *range(1, min(12, model.vocab_size))] for _ in sample.prompts]
+    generate(
         model,
-        prompt,
+        [*prompts, [END_OF_TEXT_ID]],
         max_new_tokens=sample.max_new_tokens,
         temperature=sample.temperature,
         top_k=sample.top_k,
-        seed=number,
+        seeds=range(len(prompts) + 1),
     )
 
 

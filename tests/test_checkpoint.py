@@ -91,7 +91,7 @@ def test_transformers_continues_with_the_same_words(random_model, tokenizer_file
     model = random_model(Shape(context_length=24, embedding_size=24, layers=3, heads=2), seed=seed)
     save_checkpoint(model, tokenizer_file, tmp_path / "checkpoint")
     prompt = [0, 40, 50, 60]
-    ours = generate(model, prompt, max_new_tokens=20, temperature=1.0, top_k=1, seed=0)
+    (ours,) = generate(model, [prompt], max_new_tokens=20, temperature=1.0, top_k=1, seeds=[0])
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint").generate(
         torch.tensor([prompt]), attention_mask=torch.ones(1, 4), max_new_tokens=20, do_sample=False, pad_token_id=0
     )

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tinystories.checkpoint import save_checkpoint
-from tinystories.model import GPT, Cache
+from tinystories.model import GPT
 from tinystories.optimizer import Optimizer
 from tinystories.params import Model as Shape
 
@@ -75,18 +75,6 @@ def test_attention_in_training_equals_the_fused_one(random_model):
     with torch.no_grad():
         fused = model(tokens)
     assert torch.allclose(plain, fused, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("pieces", [[12], [1] * 12, [5, 7], [5, 1, 1, 5], [1, 11], [11, 1], [4, 4, 4]])
-def test_logits_piece_by_piece_equal_those_at_once(random_model, pieces):
-    model = random_model()
-    tokens = some_tokens(2, 12)
-    cache = Cache(model.shape.layers)
-    with torch.no_grad():
-        whole = model(tokens)
-        parts = [model(part, cache) for part in tokens.split(pieces, dim=1)]
-    assert cache.length == 12
-    assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
 
 
 def test_positions_matter(random_model):

@@ -122,8 +122,8 @@ def test_a_search_leaves_valid_alone_and_counts_for_no_final_figure(sample: Stor
     changed = quality.run("ours", 2, 1, results=results, stories=sample, dev_only=True, overrides=other)
     assert changed["settings"]["learning_rate"] == 0.01
     assert changed["identity"] != search["identity"]
-    assert [row[1] for row in quality.measure(results)["rows"]] == ["ours"]
-    labels = {row[1] for row in quality.measure(results, split="dev")["rows"]}
+    assert [row["recipe"] for row in quality.measure(results)["rows"]] == ["ours"]
+    labels = {row["recipe"] for row in quality.measure(results, split="dev")["rows"]}
     assert labels == {"ours", "ours train.learning_rate=0.01"}
 
 
@@ -132,9 +132,11 @@ def test_two_recipes_that_compute_the_same_are_trained_once(
     sample: Stories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = tmp_path / "quality.jsonl"
-    ours = quality.run("ours", 2, 1, results=results, stories=sample)
+    as_trial = {f"train.{key}": value for key, value in recipes.TRIAL.items()}
+    ours = quality.run("ours", 2, 1, results=results, stories=sample, overrides=as_trial)
     monkeypatch.setattr(quality, "_train", None)
-    assert quality.run("trial", 2, 1, results=results, stories=sample) == {**ours, "recipe": "trial"}
+    trial = quality.run("trial", 2, 1, results=results, stories=sample)
+    assert trial == {**ours, "recipe": "trial", "overrides": {}}
 
 
 def row(recipe: str, seed: int, loss: float, source: str = "new") -> dict[str, Any]:
@@ -156,7 +158,7 @@ def test_the_table_takes_means_and_compares_equal_seeds(tmp_path: Path) -> None:
     ]
     results.write_text("".join(json.dumps(one) + "\n" for one in rows))
     table = quality.measure(results)
-    assert table["rows"] == [
+    assert [list(cells.values()) for cells in table["rows"]] == [
         ["400", "ours", "1, 2", "2.500", "1.000", "0.8333", "", "1,000"],
         ["400", "usual 0.001", "2, 3", "4.000", "1.000", "1.3333", "+0.500", "1,000"],
     ]

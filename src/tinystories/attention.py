@@ -1,6 +1,6 @@
 """Causal attention, the way that is fastest on each device.
 
-Letters in shapes: B batch, T queries, S keys, H heads, K head size.
+Letters in shapes: B batch, T tokens, H heads, K head size.
 """
 
 import ctypes
@@ -43,29 +43,18 @@ def compile_kernel(head_size: int, dtype: torch.dtype) -> bool:
     return True
 
 
-def attend(q_BTHK: Tensor, k_BSHK: Tensor, v_BSHK: Tensor) -> Tensor:
-    """Mix the values of the keys that each query sees; the last query sees all. Shape: (B, T, H, K)."""
-    length, seen = q_BTHK.shape[1], k_BSHK.shape[1]
-    if length == seen and q_BTHK.device.type == "cpu" and (q_BTHK.shape[-1], q_BTHK.dtype) in _kernels:
-        mixed: Tensor = torch.ops.tinystories.causal_attention(q_BTHK, k_BSHK, v_BSHK)[0]
+def attend(q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor) -> Tensor:
+    """Mix the values of the tokens that each one sees: those before it and its own. Shape: (B, T, H, K)."""
+    if q_BTHK.device.type == "cpu" and (q_BTHK.shape[-1], q_BTHK.dtype) in _kernels:
+        mixed: Tensor = torch.ops.tinystories.causal_attention(q_BTHK, k_BTHK, v_BTHK)[0]
         return mixed
-    q, k, v = (x.transpose(1, 2) for x in (q_BTHK, k_BSHK, v_BSHK))
-    return _attend_by_torch(q, k, v, length, seen).transpose(1, 2)
-
-
-def _attend_by_torch(q: Tensor, k: Tensor, v: Tensor, length: int, seen: int) -> Tensor:
-    """The same with heads before tokens."""
-    if length == 1:
-        return F.scaled_dot_product_attention(q, k, v)
+    q, k, v = (x.transpose(1, 2) for x in (q_BTHK, k_BTHK, v_BTHK))
     if q.device.type == "cpu" and q.requires_grad and torch.is_grad_enabled():
-        # The fused kernel's backward pass on a CPU is several times slower than these plain products.
-        hidden = torch.ones(length, seen, dtype=torch.bool).triu(1 + seen - length)
-        scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
-    if length == seen:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    visible = torch.ones(length, seen, dtype=torch.bool, device=q.device).tril(seen - length)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        # PyTorch's fused kernel's backward pass on a CPU is several times slower than these plain products.
+        hidden = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(1)
+        scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.mT
+        return (scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
 
 # As operators of PyTorch's, the kernel's functions can stand in what torch.compile compiles.

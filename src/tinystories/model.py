@@ -20,22 +20,6 @@ NORM_EPSILON = 1e-6
 EMBEDDING_STD = 0.02
 
 
-class Cache:
-    """Keys and values of the tokens seen so far, for one call of `GPT.forward` after another. Shapes: (B, T, H, K)."""
-
-    def __init__(self, layers: int) -> None:
-        self.length = 0
-        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append new keys and values to a layer's; returns all of them."""
-        before = self._layers[layer]
-        if before is not None:
-            keys, values = torch.cat((before[0], keys), dim=1), torch.cat((before[1], values), dim=1)
-        self._layers[layer] = (keys, values)
-        return keys, values
-
-
 @dataclass(frozen=True)
 class _Block:
     """The weights of one transformer block, in the precision of the computation."""
@@ -92,21 +76,18 @@ class GPT(nn.Module):
                 std = 0.5 * weight.shape[-1] ** -0.5  # half of what keeps the variance: the usual choice with Muon
                 weight.copy_(torch.randn(weight.shape, generator=generator) * std)
 
-    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token that follows each token. Shapes: (B, T) -> (B, T, V), in the compute dtype.
 
-        With a cache, `tokens` continue those of the calls before; together they may not exceed the context length.
+        All tokens are read at once; a text that grows by a token at a time is decoder.py's.
         """
-        start = cache.length if cache is not None else 0
-        end = start + tokens.shape[1]
-        cos, sin = (table[start:end, None].to(self.compute_dtype) for table in (self.rotation_cos, self.rotation_sin))
+        length = tokens.shape[1]
+        cos, sin = (table[:length, None].to(self.compute_dtype) for table in (self.rotation_cos, self.rotation_sin))
         # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
         x_BTD = F.embedding(tokens, self.embedding).to(self.compute_dtype)
-        for layer, block in enumerate(self._blocks()):
-            x_BTD = x_BTD + self._attention(block, x_BTD, cos, sin, cache, layer)
+        for block in self._blocks():
+            x_BTD = x_BTD + self._attention(block, x_BTD, cos, sin)
             x_BTD = x_BTD + self._feed_forward(block, x_BTD)
-        if cache is not None:
-            cache.length = end
         x_BTD = _norm(x_BTD, self.norm_final.to(self.compute_dtype))
         return F.linear(x_BTD, self.embedding.to(self.compute_dtype))
 
@@ -143,16 +124,12 @@ class GPT(nn.Module):
         # unbind, not indexing: its gradient is one stack instead of a sum of L mostly empty tensors.
         return [_Block(*weights) for weights in zip(*(s.to(self.compute_dtype).unbind() for s in stacks), strict=True)]
 
-    def _attention(
-        self, block: _Block, x_BTD: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None, layer: int
-    ) -> Tensor:
+    def _attention(self, block: _Block, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, width = x_BTD.shape
         projected = F.linear(_norm(x_BTD, block.norm_attention), block.attention_in.flatten(0, 1))
         q, k, v = projected.view(batch, length, 3, self.shape.heads, self.shape.head_size).unbind(2)
         q = _rotate(_norm(q, block.norm_query), cos, sin)
         k = _rotate(_norm(k, block.norm_key), cos, sin)
-        if cache is not None:
-            k, v = cache.extend(layer, k, v)
         return F.linear(attend(q, k, v).reshape(batch, length, width), block.attention_out)
 
     def _feed_forward(self, block: _Block, x_BTD: Tensor) -> Tensor:

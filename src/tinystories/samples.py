@@ -15,33 +15,28 @@ def sample_page(
     model: GPT, tokenizer: Tokenizer, sample: Sample, seed: int, title: str, check: Callable[[], None] = do_nothing
 ) -> str:
     """Continue each prompt, and an empty page. Pages of one seed draw with the same numbers, so they compare."""
+    prompts = [*sample.prompts, ""]
+    continuations = generate(
+        model,
+        [[END_OF_TEXT_ID, *tokenizer.encode(prompt, add_special_tokens=False).ids] for prompt in prompts],
+        max_new_tokens=sample.max_new_tokens,
+        temperature=sample.temperature,
+        top_k=sample.top_k,
+        seeds=[(seed + number) % 2**63 for number in range(1, len(prompts) + 1)],
+        check=check,
+    )
     parts = [f"# {title}", f"top-k {sample.top_k}, temperature {sample.temperature:g}, seed {seed}"]
-    for number, prompt in enumerate([*sample.prompts, ""], start=1):
-        text, ended = _continue(model, tokenizer, sample, prompt, (seed + number) % 2**63, check)
+    for number, (prompt, new) in enumerate(zip(prompts, continuations, strict=True), start=1):
         if prompt:
             parts += [f"## Prompt {number}", "**Prompt**", _quote(prompt), "**Continuation**"]
         else:
             parts += ["## Free start", "**Continuation**"]
+        ended = new[-1] == END_OF_TEXT_ID
         parts += [
-            _quote(text),
+            _quote(tokenizer.decode(new)),
             "(ended where the story ended)" if ended else f"(cut at {sample.max_new_tokens} tokens)",
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _continue(
-    model: GPT, tokenizer: Tokenizer, sample: Sample, prompt: str, seed: int, check: Callable[[], None]
-) -> tuple[str, bool]:
-    new = generate(
-        model,
-        [END_OF_TEXT_ID, *tokenizer.encode(prompt, add_special_tokens=False).ids],
-        max_new_tokens=sample.max_new_tokens,
-        temperature=sample.temperature,
-        top_k=sample.top_k,
-        seed=seed,
-        check=check,
-    )
-    return tokenizer.decode(new), new[-1] == END_OF_TEXT_ID
 
 
 def _quote(text: str) -> str:

@@ -1,0 +1,83 @@
+"""The decoder: what it says of texts that grow side by side is what the model says of each one, read at once."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tinystories.decoder import Decoder
+from tinystories.model import GPT
+from tinystories.params import Model as Shape
+
+SHAPES = [
+    Shape(context_length=12, embedding_size=24, layers=3, heads=2),
+    Shape(context_length=9, embedding_size=16, layers=1, heads=1),
+    Shape(context_length=16, embedding_size=32, layers=2, heads=8),
+]
+# One row, a few and many take different ways through a CPU.
+ROWS = [1, 2, 5, 8, 9, 13]
+
+
+def read_whole(model: GPT, texts: list[list[int]]) -> Tensor:
+    """The logits after each text, read alone and at once. Shape: (texts, V)."""
+    return torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])
+
+
+def read_on(decoder: Decoder, texts: list[list[int]]) -> Tensor:
+    """The same of a decoder that has read all but each text's last token."""
+    return decoder.next_logits([text[-1] for text in texts], [len(text) - 1 for text in texts])
+
+
+@st.composite
+def some_texts(draw: st.DrawFn, count: int, shortest: int, longest: int) -> list[list[int]]:
+    return [draw(st.lists(st.integers(0, 299), min_size=shortest, max_size=longest)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_logits_are_those_of_the_model(random_model, sizes, rows, data):
+    model = random_model(sizes)
+    texts = data.draw(some_texts(rows, 1, sizes.context_length))
+    decoder = Decoder(model, rows)
+    with torch.inference_mode():
+        decoder.read(list(range(rows)), [text[:-1] for text in texts])
+        while True:
+            torch.testing.assert_close(read_on(decoder, texts), read_whole(model, texts), atol=2e-5, rtol=2e-5)
+            if max(map(len, texts)) == sizes.context_length:
+                break
+            texts = [[*text, (7 * text[-1] + row) % 300] for row, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("rows", [4, 11])
+@settings(max_examples=8)
+@given(data=st.data())
+def test_rows_start_anew_move_and_leave(random_model, rows, data):
+    """Whatever was in a row before, and whatever is in the others."""
+    model = random_model()
+    texts = data.draw(some_texts(rows, 2, 12))
+    decoder = Decoder(model, rows)
+    with torch.inference_mode():
+        decoder.read(list(range(rows)), texts)
+        decoder.read([2, 0], [texts[1][:-1], texts[3][:-1]])
+        decoder.move(2, 1)
+        for count in (3, 2, 1):
+            now = [texts[3], texts[1], texts[1]][:count]
+            torch.testing.assert_close(read_on(decoder, now), read_whole(model, now), atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 11])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_it_computes_in_the_models_precision(random_model, rows, frozen):
+    half = GPT(random_model().shape, 300, torch.bfloat16)
+    half.load_state_dict(random_model().state_dict())
+    model = half.frozen() if frozen else half
+    texts = [[row + 1, 20, 30, 40] for row in range(rows)]
+    with torch.inference_mode():
+        decoder = Decoder(model, rows)
+        decoder.read(list(range(rows)), [text[:-1] for text in texts])
+        logits, exact = read_on(decoder, texts), read_whole(random_model(), texts)
+    assert logits.dtype == torch.bfloat16
+    assert torch.nn.functional.cosine_similarity(logits.float().flatten(), exact.flatten(), dim=0) > 0.999
