@@ -135,6 +135,16 @@ def test_a_log_has_a_line_now_and_then(capsys, monkeypatch):
     ]
 
 
+def test_a_slow_first_step_does_not_count_for_the_time_left(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("tinystories.console.time.monotonic", lambda: now[0])
+    with progress("Training", total=100) as bar:
+        for seconds in (60, *[1] * 20):
+            now[0] += seconds
+            bar.advance(1)
+    assert capsys.readouterr().out.splitlines() == ["Training, 1%", "Training, 16%, 1:24 left"]
+
+
 def test_progress_without_a_total_names_no_share(capsys, monkeypatch):
     monkeypatch.setattr(console, "LOG_EVERY_SECONDS", 0)
     with progress("Reading") as bar:

@@ -42,7 +42,7 @@ class Bar:
         self._live = live
         self._task = live.add_task(title, total=total, completed=int(done), detail="") if live else None
         self._start = self._last_line = time.monotonic()
-        self._done_at_start = done
+        self._first: tuple[float, float] | None = None  # when the first piece was done, and how far that was
 
     @property
     def seconds(self) -> float:
@@ -55,6 +55,8 @@ class Bar:
         if detail is not None:
             self._detail = detail
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, self._done
         if now - self._last_line < (LOG_EVERY_SECONDS if self._live is None else REDRAW_EVERY_SECONDS):
             return
         self._last_line = now
@@ -67,9 +69,10 @@ class Bar:
         parts = [self._title]
         if self._total:
             parts.append(f"{min(self._done / self._total, 1):.0%}")
-            gained = self._done - self._done_at_start
-            if gained > 0:
-                left = (self._total - self._done) * self.seconds / gained
+            # The first piece says nothing of the others: a training compiles in its first step.
+            start, done = self._first or (0.0, self._done)
+            if self._done > done:
+                left = (self._total - self._done) * (time.monotonic() - start) / (self._done - done)
                 parts.append(f"{duration(max(left, 0))} left")
         if self._detail:
             parts.append(self._detail)
