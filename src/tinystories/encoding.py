@@ -14,7 +14,6 @@ from functools import cache
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 from tokenizers import Tokenizer
 
 from tinystories.console import warn
@@ -62,6 +61,8 @@ def _texts(stories: Iterable[str]) -> Iterator[bytes]:
 
 
 def _encode_by_word(texts: list[bytes], tokenizer: Tokenizer, known: dict[str, bytes]) -> bytes:
+    import pyarrow as pa  # not above: training reads token files, too, and does without it
+
     data = b"".join(texts)
     codes = np.frombuffer(data, dtype=np.uint8)
     is_space = (codes == ord(" ")) | (codes == ord("\n"))
