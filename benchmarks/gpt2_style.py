@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinystories.attention import attend, compile_kernel
+from tinystories.attention import mix
 from tinystories.params import Model as Shape
 
 INIT_STD = 0.02
@@ -72,7 +72,7 @@ class GPT2Style(nn.Module):
             x1 = F.layer_norm(x_BTD, width, w["norm_attention"], w["norm_attention_bias"])
             projected = F.linear(x1, w["attention_in"], w["attention_in_bias"])
             q, k, v = projected.view(*tokens.shape, 3, self.shape.heads, self.shape.head_size).unbind(2)
-            x_BTD = x_BTD + F.linear(attend(q, k, v).flatten(2), w["attention_out"], w["attention_out_bias"])
+            x_BTD = x_BTD + F.linear(mix(q, k, v).flatten(2), w["attention_out"], w["attention_out_bias"])
             x2 = F.layer_norm(x_BTD, width, w["norm_mlp"], w["norm_mlp_bias"])
             up = F.gelu(F.linear(x2, w["mlp_in"], w["mlp_in_bias"]), approximate="tanh")
             x_BTD = x_BTD + F.linear(up, w["mlp_out"], w["mlp_out_bias"])
@@ -94,8 +94,6 @@ def trainer(
     others = [p for name, p in named if "norm" in name or "bias" in name]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
-    if compiled:
-        compile_kernel(model.shape.head_size, model.compute_dtype)
     loss_of = torch.compile(model.loss) if compiled else model.loss
 
     def train(step: int, inputs: Tensor, targets: Tensor) -> Tensor:

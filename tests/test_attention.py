@@ -1,4 +1,4 @@
-"""Causal attention: the kernel for CPUs and the plain products, beside attention written out in fp64."""
+"""Causal attention: the kernel for CPUs and the plain way, beside attention written out in fp64."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinystories import attention
-from tinystories.attention import attend, compile_kernel
+from tinystories.attention import NORM_EPSILON, ROPE_THETA, attend, compile_kernel, rotation
 
 BF16, FP32 = torch.bfloat16, torch.float32
 HEAD_SIZES = (16, 48)
@@ -32,19 +32,36 @@ def kernels():
     attention._kernels.update(before)
 
 
-def inputs(batch: int, length: int, heads: int, size: int, dtype: torch.dtype, scale: float = 1.0) -> list[Tensor]:
-    """Queries, keys and values as views of one projection, as the model makes them, and a gradient of the result."""
+def inputs(
+    batch: int, length: int, heads: int, size: int, dtype: torch.dtype, gain: float = 1.0, scale: float = 1.0
+) -> list[Tensor]:
+    """A projection, gains of about `gain`, and a gradient of the result."""
     generator = torch.Generator().manual_seed(length)
-    projected = (scale * torch.randn(batch, length, 3, heads, size, generator=generator)).to(dtype)
-    gradient = torch.randn(batch, length, heads, size, generator=generator).to(dtype)
-    return [*projected.unbind(2), gradient]
+    projected = scale * torch.randn(batch, length, 3, heads, size, generator=generator)
+    gains = gain * (1 + 0.3 * torch.randn(2, size, generator=generator))
+    gradient = torch.randn(batch, length, heads, size, generator=generator)
+    return [projected.to(dtype), gains.to(dtype), gradient.to(dtype)]
 
 
-def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    scores = q @ k.mT / q.shape[-1] ** 0.5
-    future = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(1)
-    mixed: Tensor = scores.masked_fill(future, float("-inf")).softmax(-1) @ v
+def turn(projected: Tensor, gains: Tensor) -> Tensor:
+    cos, sin = rotation(projected.shape[1], projected.shape[-1])
+    return attend(projected, gains, cos, sin)
+
+
+def written_out(projected: Tensor, gains: Tensor) -> Tensor:
+    """Pairs as complex numbers, turned by a product, which is how the paper has it."""
+    length, size = projected.shape[1], projected.shape[-1]
+    qk = projected[:, :, :2]
+    qk = qk / (qk.square().mean(-1, keepdim=True) + NORM_EPSILON).sqrt() * gains[:, None]
+    angles = torch.arange(length).double()[:, None] / ROPE_THETA ** (torch.arange(size // 2).double() * 2 / size)
+    turned = (
+        torch.complex(qk[..., : size // 2], qk[..., size // 2 :])
+        * torch.polar(torch.ones(()).double(), angles)[:, None, None]
+    )
+    q, k = torch.cat((turned.real, turned.imag), -1).permute(2, 0, 3, 1, 4)
+    scores = q @ k.mT / size**0.5
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    mixed: Tensor = scores.masked_fill(future, float("-inf")).softmax(-1) @ projected[:, :, 2].transpose(1, 2)
     return mixed.transpose(1, 2)
 
 
@@ -56,7 +73,7 @@ def result_and_gradients(function, tensors: list[Tensor]) -> list[Tensor]:
 
 
 def check(tensors: list[Tensor], tolerance: float) -> None:
-    found = result_and_gradients(attend, tensors)
+    found = result_and_gradients(turn, tensors)
     expected = result_and_gradients(written_out, [x.double() for x in tensors])
     for mine, true in zip(found, expected, strict=True):
         assert mine.shape == true.shape
@@ -64,53 +81,58 @@ def check(tensors: list[Tensor], tolerance: float) -> None:
         assert (mine.double() - true).abs().max() <= tolerance * max(1.0, true.abs().max().item())
 
 
-# Lengths around the kernel's steps of 4 and 16.
+# Lengths around the kernel's steps of 4 and 16; vectors so short that the norm's epsilon counts.
 @settings(max_examples=60)
 @given(
-    st.integers(1, 3), st.integers(2, 70), st.integers(1, 5), st.sampled_from(HEAD_SIZES), st.sampled_from([0.1, 1, 8])
+    st.integers(1, 3),
+    st.integers(2, 70),
+    st.integers(1, 5),
+    st.sampled_from(HEAD_SIZES),
+    st.sampled_from([0.1, 1, 3]),
+    st.sampled_from([1, 1e-3]),
 )
-def test_the_kernel_computes_attention(batch, length, heads, size, scale):
-    check(inputs(batch, length, heads, size, FP32, scale), 1e-5 * max(1, scale))
+def test_the_kernel_computes_attention(batch, length, heads, size, gain, scale):
+    check(inputs(batch, length, heads, size, FP32, gain, scale), 2e-5 * max(1, gain))
 
 
 @pytest.mark.parametrize("size", HEAD_SIZES)
 @pytest.mark.parametrize("length", [5, 16, 128])
 def test_the_kernel_in_bf16_is_as_exact_as_bf16(length, size):
-    check(inputs(2, length, 3, size, BF16), 2**-7)
+    check(inputs(2, length, 3, size, BF16), 2**-6)
 
 
 def test_scores_far_apart_neither_overflow_nor_vanish():
     """Weights of 0 and 1, as of a head that looks at one token only; scores of thousands have fewer digits left."""
-    check(inputs(2, 40, 2, 16, FP32, 40.0), 2e-3)
+    check(inputs(2, 40, 2, 16, FP32, gain=20.0), 5e-3)
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16])
 @pytest.mark.usefixtures("without_kernels")
 def test_the_plain_products_compute_the_same(dtype):
-    check(inputs(2, 37, 3, 16, dtype), 1e-5 if dtype == FP32 else 2**-6)
+    check(inputs(2, 37, 3, 16, dtype), 2e-5 if dtype == FP32 else 2**-5)
 
 
 def test_any_layout_in_memory_is_taken():
     tensors = inputs(2, 20, 3, 16, FP32)
-    there = result_and_gradients(attend, tensors)
-    spread = [x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0) for x in tensors]
-    assert all(torch.equal(a, b) for a, b in zip(there, result_and_gradients(attend, spread), strict=True))
+    there = result_and_gradients(turn, tensors)
+    spread = [x.permute(*reversed(range(x.dim()))).contiguous().permute(*reversed(range(x.dim()))) for x in tensors]
+    assert all(torch.equal(a, b) for a, b in zip(there, result_and_gradients(turn, spread), strict=True))
 
 
 def test_a_row_does_not_depend_on_its_batch_nor_on_the_number_of_threads():
-    q, k, v, _ = inputs(3, 33, 5, 16, BF16)
+    projected, gains, _ = inputs(3, 33, 5, 16, BF16)
     threads = torch.get_num_threads()
-    together = attend(q, k, v)
+    together = turn(projected, gains)
     torch.set_num_threads(1)
-    alone = attend(q[1:2], k[1:2], v[1:2])
+    alone = turn(projected[1:2], gains)
     torch.set_num_threads(threads)
     assert torch.equal(together[1:2], alone)
 
 
 def test_torch_takes_the_operators_for_sound():
     """Their shapes, strides and gradients, as torch.compile assumes them."""
-    q, k, v, _ = inputs(1, 7, 2, 16, FP32)
-    arguments = tuple(x.detach().requires_grad_() for x in (q, k, v))
+    projected, gains, _ = inputs(1, 7, 2, 16, FP32)
+    arguments = (projected.requires_grad_(), gains.requires_grad_(), *rotation(7, 16))
     torch.library.opcheck(torch.ops.tinystories.causal_attention.default, arguments)
 
 

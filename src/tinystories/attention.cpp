@@ -4,9 +4,13 @@
 // scores costs more than computing them. Here one head of one window stays in the first-level cache; scores are
 // computed 4 queries at a time, used, and forgotten. The method is that of Dao et al. 2022 (arXiv 2205.14135).
 //
-// HEAD: head size, a multiple of 16. ELEMENT: uint16_t (bf16) or float. All sums are fp32.
-// q, k, v: (batch, tokens, heads, HEAD), the last two dimensions contiguous, so that they may be views of one
-// projection; o and all gradients contiguous of the same shape; lse: (batch, heads, tokens), base 2.
+// Queries and keys are normalised, multiplied by their gains and turned by their position on the way in, and the
+// gradients on the way out, so that none of it is ever written to memory.
+//
+// HEAD: head size, a multiple of 16. EPSILON: of the normalisation. ELEMENT: uint16_t (bf16) or float. Sums are fp32.
+// qkv and its gradient: (batch, tokens, 3, heads, HEAD); o and its gradient: (batch, tokens, heads, HEAD);
+// lse: (batch, heads, tokens), base 2; gains: (2, HEAD), of queries and keys, and their gradient (batch, heads, 2, HEAD);
+// cos, sin: (tokens, HEAD), each angle twice.
 
 #include <cmath>
 #include <cstdint>
@@ -17,14 +21,13 @@ namespace {
 
 constexpr int LANES = 16;         // numbers in a vector; a compiler splits it where the CPU's vectors are shorter
 constexpr int ROWS = 4;           // queries at a time: their sums fit into registers, each key is loaded once for all
-constexpr int PARTS = HEAD / LANES;
+constexpr int PARTS = HEAD / LANES, HALF = HEAD / 2;
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 struct alignas(64) Line { float at[LANES]; };  // memory aligned for vectors
-struct Strides { int64_t batch, token; };
 
 inline Vector load(const float* from) { Vector x; std::memcpy(&x, from, sizeof x); return x; }
 inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
@@ -59,7 +62,18 @@ inline Vector exp2(Vector x) {  // relative error below 3e-7 (Taylor's series on
     return x < floor ? Vector{} : scaled;
 }
 
-inline float sum(Vector x) { float total = 0; for (int i = 0; i < LANES; i++) total += x[i]; return total; }
+inline float sum(Vector x) {  // halves upon halves: one after the other, each addition would wait for the last
+    typedef float Eight __attribute__((vector_size(32)));
+    typedef float Four __attribute__((vector_size(16)));
+    struct { Eight low, high; } eights;
+    std::memcpy(&eights, &x, sizeof x);
+    const Eight eight = eights.low + eights.high;
+    struct { Four low, high; } fours;
+    std::memcpy(&fours, &eight, sizeof eight);
+    const Four four = fours.low + fours.high;
+    return (four[0] + four[1]) + (four[2] + four[3]);
+}
+
 inline float largest(Vector x) { float best = x[0]; for (int i = 1; i < LANES; i++) best = x[i] > best ? x[i] : best; return best; }
 
 // The scratch memory of one thread: the head's tensors in fp32, rows padded with zeros to a multiple of LANES.
@@ -73,16 +87,72 @@ struct Scratch {
     float* tensor() { return take(rows * HEAD); }
 };
 
+// One kind of vectors of one head, of all tokens of a window: as they lie in memory, and how a position turns them.
+struct Heads { int64_t tokens, stride; };
+struct Turn { const float *gain, *cos, *sin; };
+
 template <typename T>
-void read(const T* from, int64_t stride, int64_t tokens, float scale, float* rows) {
-    for (int64_t t = 0; t < tokens; t++)
-        for (int part = 0; part < HEAD; part += LANES) store(rows + t * HEAD + part, load(from + t * stride + part) * scale);
+void read(const T* from, Heads heads, float* rows) {
+    for (int64_t t = 0; t < heads.tokens; t++)
+        for (int i = 0; i < HEAD; i += LANES) store(rows + t * HEAD + i, load(from + t * heads.stride + i));
 }
 
 template <typename T>
-void write(const float* rows, int64_t tokens, int64_t stride, float scale, T* to) {
-    for (int64_t t = 0; t < tokens; t++)
-        for (int part = 0; part < HEAD; part += LANES) store(to + t * stride + part, load(rows + t * HEAD + part) * scale);
+void write(const float* rows, Heads heads, T* to) {
+    for (int64_t t = 0; t < heads.tokens; t++)
+        for (int i = 0; i < HEAD; i += LANES) store(to + t * heads.stride + i, load(rows + t * HEAD + i));
+}
+
+// One vector divided by its root mean square. Returns what it was multiplied by.
+template <typename T>
+inline float normalize(const T* from, float out[HEAD]) {
+    Vector squares = {};
+    for (int i = 0; i < HEAD; i += LANES) { Vector x = load(from + i); squares += x * x; }
+    const float factor = 1 / std::sqrt(sum(squares) / HEAD + EPSILON);
+    for (int i = 0; i < HEAD; i += LANES) store(out + i, load(from + i) * factor);
+    return factor;
+}
+
+template <typename T>
+void read_turned(const T* from, Heads heads, Turn turn, float scale, float* __restrict__ rows) {
+    for (int64_t t = 0; t < heads.tokens; t++, rows += HEAD) {
+        const float *cos = turn.cos + t * HEAD, *sin = turn.sin + t * HEAD;
+        alignas(64) float x[HEAD];
+        normalize(from + t * heads.stride, x);
+        for (int i = 0; i < HALF; i++) {
+            const float left = x[i] * turn.gain[i] * scale, right = x[i + HALF] * turn.gain[i + HALF] * scale;
+            rows[i] = left * cos[i] - right * sin[i];
+            rows[i + HALF] = right * cos[i] + left * sin[i];
+        }
+    }
+}
+
+// From the gradient of what read_turned gave, times scale: those of what it read, and of the gain.
+template <typename T>
+void write_turned_gradient(const float* rows, const T* from, Heads heads, Turn turn, float scale, T* to,
+                           float* grad_gain) {
+    alignas(64) float of_gain[HEAD] = {};
+    for (int64_t t = 0; t < heads.tokens; t++, rows += HEAD) {
+        const float *cos = turn.cos + t * HEAD, *sin = turn.sin + t * HEAD;
+        alignas(64) float x[HEAD], g[HEAD];
+        const float factor = normalize(from + t * heads.stride, x);
+        for (int i = 0; i < HALF; i++) {
+            const float left = rows[i] * scale, right = rows[i + HALF] * scale;
+            g[i] = left * cos[i] + right * sin[i];
+            g[i + HALF] = right * cos[i] - left * sin[i];
+        }
+        Vector dot = {};
+        for (int i = 0; i < HEAD; i += LANES) {
+            const Vector x_part = load(x + i), turned_back = load(g + i), part = turned_back * load(turn.gain + i);
+            store(of_gain + i, load(of_gain + i) + turned_back * x_part);
+            store(g + i, part);
+            dot += part * x_part;
+        }
+        const float mean = sum(dot) / HEAD;
+        for (int i = 0; i < HEAD; i += LANES)
+            store(to + t * heads.stride + i, (load(g + i) - load(x + i) * mean) * factor);
+    }
+    std::memcpy(grad_gain, of_gain, sizeof of_gain);
 }
 
 void transpose(const float* rows, int64_t count, float* columns) {
@@ -114,7 +184,7 @@ const float LOG2_E = 1.44269504f;
 
 }  // namespace
 
-extern "C" void forward(const ELEMENT* q, const ELEMENT* k, const ELEMENT* v, const Strides* strides, int64_t batch,
+extern "C" void forward(const ELEMENT* qkv, const float* gains, const float* cos, const float* sin, int64_t batch,
                         int64_t tokens, int64_t heads, ELEMENT* o, float* lse) {
     #pragma omp parallel
     {
@@ -125,9 +195,11 @@ extern "C" void forward(const ELEMENT* q, const ELEMENT* k, const ELEMENT* v, co
         #pragma omp for schedule(static)
         for (int64_t index = 0; index < batch * heads; index++) {
             const int64_t b = index / heads, h = index % heads;
-            read(q + b * strides[0].batch + h * HEAD, strides[0].token, tokens, LOG2_E / std::sqrt((float)HEAD), qs);
-            read(k + b * strides[1].batch + h * HEAD, strides[1].token, tokens, 1.f, ks);
-            read(v + b * strides[2].batch + h * HEAD, strides[2].token, tokens, 1.f, vs);
+            const ELEMENT* q = qkv + (b * tokens * 3 * heads + h) * HEAD;
+            const Heads in = {tokens, 3 * heads * HEAD};
+            read_turned(q, in, {gains, cos, sin}, LOG2_E / std::sqrt((float)HEAD), qs);
+            read_turned(q + heads * HEAD, in, {gains + HEAD, cos, sin}, 1.f, ks);
+            read(q + 2 * heads * HEAD, in, vs);
             transpose(ks, rows, kt);
             ELEMENT* to = o + (b * tokens * heads + h) * HEAD;
             for (int64_t first = 0; first < tokens; first += ROWS) {
@@ -165,9 +237,9 @@ extern "C" void forward(const ELEMENT* q, const ELEMENT* k, const ELEMENT* v, co
     }
 }
 
-extern "C" void backward(const ELEMENT* q, const ELEMENT* k, const ELEMENT* v, const Strides* strides, int64_t batch,
+extern "C" void backward(const ELEMENT* qkv, const float* gains, const float* cos, const float* sin, int64_t batch,
                          int64_t tokens, int64_t heads, const ELEMENT* o, const float* lse, const ELEMENT* grad_o,
-                         ELEMENT* grad_q, ELEMENT* grad_k, ELEMENT* grad_v) {
+                         ELEMENT* grad_qkv, float* grad_gains) {
     #pragma omp parallel
     {
         Scratch scratch(tokens, 10);
@@ -180,12 +252,15 @@ extern "C" void backward(const ELEMENT* q, const ELEMENT* k, const ELEMENT* v, c
         #pragma omp for schedule(static)
         for (int64_t index = 0; index < batch * heads; index++) {
             const int64_t b = index / heads, h = index % heads;
-            const int64_t offset = (b * tokens * heads + h) * HEAD, stride = heads * HEAD;
-            read(q + b * strides[0].batch + h * HEAD, strides[0].token, tokens, LOG2_E * scale, qs);
-            read(k + b * strides[1].batch + h * HEAD, strides[1].token, tokens, 1.f, ks);
-            read(v + b * strides[2].batch + h * HEAD, strides[2].token, tokens, 1.f, vs);
-            read(o + offset, stride, tokens, 1.f, os);
-            read(grad_o + offset, stride, tokens, 1.f, gos);
+            const int64_t offset_in = (b * tokens * 3 * heads + h) * HEAD, offset_out = (b * tokens * heads + h) * HEAD;
+            const ELEMENT* q = qkv + offset_in;
+            const Heads in = {tokens, 3 * heads * HEAD}, out = {tokens, heads * HEAD};
+            const Turn q_turn = {gains, cos, sin}, k_turn = {gains + HEAD, cos, sin};
+            read_turned(q, in, q_turn, LOG2_E * scale, qs);
+            read_turned(q + heads * HEAD, in, k_turn, 1.f, ks);
+            read(q + 2 * heads * HEAD, in, vs);
+            read(o + offset_out, out, os);
+            read(grad_o + offset_out, out, gos);
             transpose(ks, rows, kt);
             transpose(vs, rows, vt);
             std::memset(gks, 0, rows * HEAD * sizeof(float));
@@ -226,9 +301,12 @@ extern "C" void backward(const ELEMENT* q, const ELEMENT* k, const ELEMENT* v, c
                 for (int r = 0; r < ROWS; r++)
                     for (int part = 0; part < PARTS; part++) store(gqs + (first + r) * HEAD + part * LANES, gq[r][part]);
             }
-            write(gqs, tokens, stride, scale, grad_q + offset);
-            write(gks, tokens, stride, 1 / LOG2_E, grad_k + offset);  // qs carry scale and log2(e)
-            write(gvs, tokens, stride, 1.f, grad_v + offset);
+            ELEMENT* to = grad_qkv + offset_in;
+            float* grad_gain = grad_gains + index * 2 * HEAD;
+            write_turned_gradient(gqs, q, in, q_turn, scale, to, grad_gain);
+            // What multiplied the scores' gradients were the qs, which carry scale and log2(e).
+            write_turned_gradient(gks, q + heads * HEAD, in, k_turn, 1 / LOG2_E, to + heads * HEAD, grad_gain + HEAD);
+            write(gvs, in, to + 2 * heads * HEAD);
         }
     }
 }

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tinystories.console import warn
 
+ROPE_THETA = 10_000.0
+NORM_EPSILON = 1e-6
 _SOURCE = Path(__file__).with_name("attention.cpp")
 _ELEMENTS = {torch.bfloat16: "uint16_t", torch.float32: "float"}
 _kernels: dict[tuple[int, torch.dtype], ctypes.CDLL] = {}
@@ -33,7 +35,7 @@ def compile_kernel(head_size: int, dtype: torch.dtype) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         library = Path(directory) / "attention.so"
         command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
-        macros = [f"-DHEAD={head_size}", f"-DELEMENT={_ELEMENTS[dtype]}"]
+        macros = [f"-DHEAD={head_size}", f"-DELEMENT={_ELEMENTS[dtype]}", f"-DEPSILON={NORM_EPSILON}f"]
         try:
             subprocess.run([*command, *macros, str(_SOURCE), "-o", str(library)], capture_output=True, check=True)
             _kernels[head_size, dtype] = ctypes.CDLL(str(library))
@@ -43,11 +45,35 @@ def compile_kernel(head_size: int, dtype: torch.dtype) -> bool:
     return True
 
 
-def attend(q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor) -> Tensor:
-    """Mix the values of the tokens that each one sees: those before it and its own. Shape: (B, T, H, K)."""
-    if q_BTHK.device.type == "cpu" and (q_BTHK.shape[-1], q_BTHK.dtype) in _kernels:
-        mixed: Tensor = torch.ops.tinystories.causal_attention(q_BTHK, k_BTHK, v_BTHK)[0]
+def norm(x: Tensor, gain: Tensor) -> Tensor:
+    """RMSNorm over the last dimension (Zhang & Sennrich 2019)."""
+    return F.rms_norm(x, gain.shape, gain, NORM_EPSILON)
+
+
+def rotation(length: int, head_size: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the angles by which positions turn the pairs of a head. Shapes: (T, K), each angle twice."""
+    frequencies = ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def attend(projected_BT3HK: Tensor, gains_2K: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """Mix the values of the tokens that each one sees: those before it and its own. Shape: (B, T, H, K).
+
+    `projected` holds queries, keys and values; queries and keys are normalised and multiplied by their gains (Henry et
+    al. 2020), then turned by their position (Su et al. 2021). `cos` and `sin` are fp32.
+    """
+    if projected_BT3HK.device.type == "cpu" and (projected_BT3HK.shape[-1], projected_BT3HK.dtype) in _kernels:
+        mixed: Tensor = torch.ops.tinystories.causal_attention(projected_BT3HK, gains_2K.float(), cos_TK, sin_TK)[0]
         return mixed
+    q, k, v = projected_BT3HK.unbind(2)
+    cos_T1K, sin_T1K = (table[:, None].to(projected_BT3HK.dtype) for table in (cos_TK, sin_TK))
+    q, k = (_rotate(norm(x, gain), cos_T1K, sin_T1K) for x, gain in zip((q, k), gains_2K, strict=True))
+    return mix(q, k, v)
+
+
+def mix(q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor) -> Tensor:
+    """Causal attention of queries and keys as they are. Shape: (B, T, H, K)."""
     q, k, v = (x.transpose(1, 2) for x in (q_BTHK, k_BTHK, v_BTHK))
     if q.device.type == "cpu" and q.requires_grad and torch.is_grad_enabled():
         # PyTorch's fused kernel's backward pass on a CPU is several times slower than these plain products.
@@ -57,64 +83,65 @@ def attend(q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
 
+def _rotate(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
+    """Turn each pair (i, i + K/2) by its position's angle."""
+    left, right = x_BTHK.chunk(2, dim=-1)
+    return x_BTHK * cos_T1K + torch.cat((-right, left), dim=-1) * sin_T1K
+
+
 # As operators of PyTorch's, the kernel's functions can stand in what torch.compile compiles.
 
 
 @torch.library.custom_op("tinystories::causal_attention", mutates_args=(), device_types="cpu")
-def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    batch, length, heads, size = q.shape
-    q, k, v = (_inner_contiguous(x) for x in (q, k, v))
-    mixed, norms = q.new_empty(q.shape), q.new_empty((batch, heads, length), dtype=torch.float32)
-    _kernels[size, q.dtype].forward(*_inputs(q, k, v), _address(mixed), _address(norms))
+def _forward(projected: Tensor, gains: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    batch, length, _, heads, size = projected.shape
+    mixed = projected.new_empty((batch, length, heads, size))
+    norms = projected.new_empty((batch, heads, length), dtype=torch.float32)
+    _call("forward", projected, (projected, gains, cos, sin), (mixed, norms))
     return mixed, norms
 
 
 @_forward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    batch, length, heads, _ = q.shape
-    return q.new_empty(q.shape), q.new_empty((batch, heads, length), dtype=torch.float32)
+def _(projected: Tensor, gains: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    batch, length, _, heads, size = projected.shape
+    norms = projected.new_empty((batch, heads, length), dtype=torch.float32)
+    return projected.new_empty((batch, length, heads, size)), norms
 
 
 @torch.library.custom_op("tinystories::causal_attention_backward", mutates_args=(), device_types="cpu")
 def _backward(
-    q: Tensor, k: Tensor, v: Tensor, mixed: Tensor, norms: Tensor, gradient: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = (_inner_contiguous(x) for x in (q, k, v))
-    given = (mixed.contiguous(), norms.contiguous(), gradient.contiguous())
-    gradients = q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
-    _kernels[q.shape[-1], q.dtype].backward(*_inputs(q, k, v), *map(_address, (*given, *gradients)))
-    return gradients
+    projected: Tensor, gains: Tensor, cos: Tensor, sin: Tensor, mixed: Tensor, norms: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    of_projected = projected.new_empty(projected.shape)
+    of_gains = gains.new_empty((*norms.shape[:2], *gains.shape))  # of each window and head
+    inputs = (projected, gains, cos, sin)
+    _call("backward", projected, inputs, (mixed, norms, gradient.contiguous(), of_projected, of_gains))
+    return of_projected, of_gains.sum((0, 1))
 
 
 @_backward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, mixed: Tensor, norms: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
+def _(
+    projected: Tensor, gains: Tensor, cos: Tensor, sin: Tensor, mixed: Tensor, norms: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    return projected.new_empty(projected.shape), gains.new_empty(gains.shape)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs, *output)
 
 
-def _gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    result: tuple[Tensor, Tensor, Tensor] = torch.ops.tinystories.causal_attention_backward(
-        *ctx.saved_tensors, gradient
-    )
-    return result
+def _gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    of_projected, of_gains = torch.ops.tinystories.causal_attention_backward(*ctx.saved_tensors, gradient)
+    return of_projected, of_gains, None, None
 
 
 _forward.register_autograd(_gradients, setup_context=_save)
 
 
-def _inner_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
-
-
-def _inputs(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
-    """The arguments with which both functions of the kernel begin."""
-    batch, length, heads, _ = q.shape
-    strides = (ctypes.c_int64 * 6)(*(x.stride(dimension) for x in (q, k, v) for dimension in (0, 1)))
-    return (*map(_address, (q, k, v)), strides, *map(ctypes.c_int64, (batch, length, heads)))
-
-
-def _address(x: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(x.data_ptr())
+def _call(function: str, projected: Tensor, inputs: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> None:
+    """Call the kernel's function with the addresses of its inputs, the sizes, and the addresses of the rest."""
+    batch, length, _, heads, size = projected.shape
+    kept = [x.contiguous() for x in inputs]  # alive until the function is done
+    sizes = map(ctypes.c_int64, (batch, length, heads))
+    addresses = [[ctypes.c_void_p(x.data_ptr()) for x in tensors] for tensors in (kept, others)]
+    getattr(_kernels[size, projected.dtype], function)(*addresses[0], *sizes, *addresses[1])

@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tinystories.attention import NORM_EPSILON, ROPE_THETA
 from tinystories.errors import UserError
 from tinystories.files import read_json, write_json
-from tinystories.model import GPT, NORM_EPSILON, ROPE_THETA
+from tinystories.model import GPT
 from tinystories.params import Model as Shape
 from tinystories.tokenizer import END_OF_TEXT, END_OF_TEXT_ID
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinystories.model import GPT, NORM_EPSILON
+from tinystories.attention import NORM_EPSILON, norm
+from tinystories.model import GPT
 
 _Product = Callable[[Tensor], Tensor]
 
@@ -73,7 +74,7 @@ class Decoder:
     def next_logits(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Read one token, at its position from 0, in each of the first B rows; logits of what follows, (B, V)."""
         x_BD = self._forward(torch.tensor(tokens)[:, None], torch.tensor(positions)[:, None], slice(len(tokens)))
-        return self._logits(_norm(x_BD, self._norm_final))
+        return self._logits(norm(x_BD, self._norm_final))
 
     def move(self, source: int, target: int) -> None:
         """Let row `target` go on with the text of row `source`."""
@@ -92,7 +93,7 @@ class Decoder:
         x = F.embedding(tokens.flatten(), self._embedding)
         tables = self._cos[:, positions], self._sin[:, positions]
         for layer, slots, cos, sin in zip(self._layers, self._slots, *tables, strict=True):
-            qkv = layer.attention_in(_norm(x, layer.norm_attention)).view(batch, length, 3, heads, head_size)
+            qkv = layer.attention_in(norm(x, layer.norm_attention)).view(batch, length, 3, heads, head_size)
             qk = F.rms_norm(qkv[:, :, :2], (head_size,), None, NORM_EPSILON)
             qkv[:, :, :2] = torch.addcmul(qk * cos, qk.roll(head_size // 2, -1), sin)
             slots[:, index, :, positions] = qkv[:, :, 1:]
@@ -101,13 +102,9 @@ class Decoder:
             scores = (qkv[:, :, 0].transpose(1, 2) @ keys.mT).add_(bias)
             mixed = (scores.softmax(-1) @ values).transpose(1, 2).reshape(batch * length, -1)
             x = x + layer.attention_out(mixed)
-            gate, up = layer.feed_forward_in(_norm(x, layer.norm_feed_forward)).chunk(2, dim=-1)
+            gate, up = layer.feed_forward_in(norm(x, layer.norm_feed_forward)).chunk(2, dim=-1)
             x = x + layer.feed_forward_out(F.silu(gate) * up)
         return x
-
-
-def _norm(x: Tensor, gain: Tensor) -> Tensor:
-    return F.rms_norm(x, gain.shape, gain, NORM_EPSILON)
 
 
 def _product(weight: Tensor, rows: int) -> _Product:

@@ -7,16 +7,15 @@ Letters in shapes: B batch, T tokens, D embedding, H heads, K head size (D / H),
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinystories.attention import attend
+from tinystories.attention import attend, norm, rotation
 from tinystories.params import Model as Shape
 
-ROPE_THETA = 10_000.0
-NORM_EPSILON = 1e-6
 EMBEDDING_STD = 0.02
 
 
@@ -57,11 +56,11 @@ class GPT(nn.Module):
         self.feed_forward_in = nn.Parameter(torch.empty(layers, 2, hidden, width))
         self.feed_forward_out = nn.Parameter(torch.zeros(layers, width, hidden))
         self.norm_final = nn.Parameter(torch.ones(width))
-        rotation = _rotation(shape.context_length, shape.head_size)
+        cos, sin = rotation(shape.context_length, shape.head_size)
         self.rotation_cos: Tensor
         self.rotation_sin: Tensor
-        self.register_buffer("rotation_cos", rotation.cos(), persistent=False)
-        self.register_buffer("rotation_sin", rotation.sin(), persistent=False)
+        self.register_buffer("rotation_cos", cos, persistent=False)
+        self.register_buffer("rotation_sin", sin, persistent=False)
 
     def initialize(self, seed: int) -> None:
         """Draw the initial weights, on the CPU so that every device begins with the same.
@@ -81,20 +80,19 @@ class GPT(nn.Module):
 
         All tokens are read at once; a text that grows by a token at a time is decoder.py's.
         """
-        length = tokens.shape[1]
-        cos, sin = (table[:length, None].to(self.compute_dtype) for table in (self.rotation_cos, self.rotation_sin))
         # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
         x_BTD = F.embedding(tokens, self.embedding).to(self.compute_dtype)
         for block in self._blocks():
-            x_BTD = x_BTD + self._attention(block, x_BTD, cos, sin)
+            x_BTD = x_BTD + self._attention(block, x_BTD)
             x_BTD = x_BTD + self._feed_forward(block, x_BTD)
-        x_BTD = _norm(x_BTD, self.norm_final.to(self.compute_dtype))
+        x_BTD = norm(x_BTD, self.norm_final.to(self.compute_dtype))
         return F.linear(x_BTD, self.embedding.to(self.compute_dtype))
 
     def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats a token, computed in fp32. Shapes: (B, T), (B, T) -> ()."""
-        logits = self(tokens).float().flatten(0, 1)
-        return F.cross_entropy(logits, targets.flatten(), reduction=reduction)
+        losses = _CrossEntropy.apply(self(tokens), targets)  # type: ignore[no-untyped-call]
+        loss: Tensor = losses.mean() if reduction == "mean" else losses.sum()
+        return loss
 
     def parameter_count(self) -> int:
         """Trained numbers, the tied embedding counted once."""
@@ -124,31 +122,36 @@ class GPT(nn.Module):
         # unbind, not indexing: its gradient is one stack instead of a sum of L mostly empty tensors.
         return [_Block(*weights) for weights in zip(*(s.to(self.compute_dtype).unbind() for s in stacks), strict=True)]
 
-    def _attention(self, block: _Block, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def _attention(self, block: _Block, x_BTD: Tensor) -> Tensor:
         batch, length, width = x_BTD.shape
-        projected = F.linear(_norm(x_BTD, block.norm_attention), block.attention_in.flatten(0, 1))
-        q, k, v = projected.view(batch, length, 3, self.shape.heads, self.shape.head_size).unbind(2)
-        q = _rotate(_norm(q, block.norm_query), cos, sin)
-        k = _rotate(_norm(k, block.norm_key), cos, sin)
-        return F.linear(attend(q, k, v).reshape(batch, length, width), block.attention_out)
+        projected = F.linear(norm(x_BTD, block.norm_attention), block.attention_in.flatten(0, 1))
+        projected = projected.view(batch, length, 3, self.shape.heads, self.shape.head_size)
+        gains = torch.stack((block.norm_query, block.norm_key))
+        mixed = attend(projected, gains, self.rotation_cos[:length], self.rotation_sin[:length])
+        return F.linear(mixed.reshape(batch, length, width), block.attention_out)
 
     def _feed_forward(self, block: _Block, x_BTD: Tensor) -> Tensor:
-        projected = F.linear(_norm(x_BTD, block.norm_feed_forward), block.feed_forward_in.flatten(0, 1))
+        projected = F.linear(norm(x_BTD, block.norm_feed_forward), block.feed_forward_in.flatten(0, 1))
         gate, up = projected.chunk(2, dim=-1)
         return F.linear(F.silu(gate) * up, block.feed_forward_out)
 
 
-def _norm(x: Tensor, gain: Tensor) -> Tensor:
-    return F.rms_norm(x, gain.shape, gain, NORM_EPSILON)
+class _CrossEntropy(torch.autograd.Function):
+    """Of logits and targets, computed in fp32 whatever the logits are. Shapes: (B, T, V), (B, T) -> (B, T).
 
+    The logits are by far the largest tensor of a step, and here its gradient is one pass over them: PyTorch's own, of
+    F.cross_entropy, is two.
+    """
 
-def _rotation(length: int, head_size: int) -> Tensor:
-    """Angles by which positions turn the pairs of a head. Shape: (length, head_size), each angle twice."""
-    frequencies = ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
-    return torch.outer(torch.arange(length, dtype=torch.float32), frequencies).repeat(1, 2)
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        norms = logits.float().logsumexp(-1)
+        ctx.save_for_backward(logits, targets, norms)
+        return norms - logits.gather(-1, targets[..., None]).squeeze(-1).float()
 
-
-def _rotate(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
-    """Turn each pair (i, i + K/2) by its position's angle."""
-    left, right = x_BTHK.chunk(2, dim=-1)
-    return x_BTHK * cos_T1K + torch.cat((-right, left), dim=-1) * sin_T1K
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        logits, targets, norms = ctx.saved_tensors
+        probabilities = (logits.float() - norms[..., None]).exp()
+        is_target = torch.arange(logits.shape[-1], device=logits.device) == targets[..., None]
+        return ((probabilities - is_target.float()) * gradient[..., None]).to(logits.dtype), None
