@@ -1,11 +1,12 @@
 """What takes part in a comparison of training speed: a function that makes one step, and what is needed to time it."""
 
-import gc
 import math
-import statistics
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 import torch._dynamo
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.machine import synchronize
 from benchmarks.peers import Peer, matrix_weights, parameter_count
 from benchmarks.work import flops_per_token
-from tinystories.backend import choose_backend
+from tinystories.backend import choose_backend, keep_freed_memory
 from tinystories.engine import Engine
 from tinystories.params import Params
 from tinystories.tokens import TokenArray
@@ -52,21 +53,62 @@ class Contender:
         self.steps += steps
         return (time.perf_counter() - start) / steps
 
-    @property
-    def median(self) -> float:
-        """Seconds a step, the median of the rounds."""
-        return statistics.median(self.seconds)
 
-    @property
-    def best(self) -> float:
-        """Seconds a step in the fastest round: other work on the machine only ever slows one down."""
-        return min(self.seconds)
+class Apart:
+    """A contender in a process of its own, as it would be alone: its memory is not what others left in pieces.
+
+    Errors: RuntimeError with what was said in that process, where the contender cannot be made or run.
+    """
+
+    def __init__(self, make: Callable[..., Contender], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.name, self.variant, self.parameters, self.flops_per_token = self._answer()
+        self.steps = 0
+        self.seconds: list[float] = []
+
+    def run(self, steps: int) -> float:
+        """Make that many steps; returns the seconds a step."""
+        self._connection.send(steps)
+        self.steps += steps
+        return float(self._answer())
+
+    def end(self) -> None:
+        """Give back all that it holds."""
+        self._process.kill()
+        self._process.join()
+
+    def _answer(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            raise RuntimeError("its process was killed") from None
+        if isinstance(answer, str):
+            self.end()
+            raise RuntimeError(answer)
+        return answer
 
 
-def in_turn(contenders: Sequence[Contender], rounds: int, round_seconds: float, least: int = 3) -> None:
+def _serve(connection: Connection, make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
+    try:
+        contender = make(*arguments)
+        connection.send((contender.name, contender.variant, contender.parameters, contender.flops_per_token))
+        while True:
+            connection.send(contender.run(connection.recv()))
+    except EOFError:  # nobody is there any more
+        pass
+    except Exception as error:  # another's package, in a combination that it may not know
+        connection.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}")
+
+
+def in_turn(contenders: Sequence[Contender | Apart], rounds: int, round_seconds: float, least: int = 3) -> None:
     """Time the contenders in turn, round after round, so that whatever else the machine does meets all of them.
 
-    Each round of each has about `round_seconds` of steps, `least` steps at least. All are warmed up before.
+    Each round of each has about `round_seconds` of steps, `least` steps at least, after one that is not timed: the
+    caches are then its own and no longer those of the one before it.
     """
     counts = {}
     for contender in contenders:
@@ -75,11 +117,13 @@ def in_turn(contenders: Sequence[Contender], rounds: int, round_seconds: float, 
         counts[id(contender)] = max(least, math.ceil(round_seconds / contender.run(1)))
     for _ in range(rounds):
         for contender in contenders:
+            contender.run(1)
             contender.seconds.append(contender.run(counts[id(contender)]))
 
 
 def ours(params: Params, vocab_size: int, tokens: TokenArray) -> Contender:
     """The library's engine, on the device and in the precision that `params.train` says."""
+    keep_freed_memory()  # as the train stage does
     backend = choose_backend(params, vocab_size)
     engine = Engine(params, vocab_size, tokens, backend)
     variant = f"{backend.precision}, {'compiled' if backend.compiled else 'eager'}"
@@ -89,16 +133,17 @@ def ours(params: Params, vocab_size: int, tokens: TokenArray) -> Contender:
 
 @dataclass(frozen=True)
 class Variant:
-    """How to run a peer. `compiled` is torch.compile's mode, None for eager."""
+    """How to run a peer. `compiled` is torch.compile's mode, None for eager; `keeps_memory` as our train stage does."""
 
     attention: str
     dtype: torch.dtype = torch.bfloat16
     compiled: str | None = None
+    keeps_memory: bool = False
 
     def __str__(self) -> str:
         precision = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         how = {None: "eager", "default": "compiled"}.get(self.compiled, f"compiled ({self.compiled})")
-        return f"{precision}, {how}, attention: {self.attention}"
+        return f"{precision}, {how}, attention: {self.attention}{', memory kept' if self.keeps_memory else ''}"
 
 
 class _Loss(nn.Module):
@@ -126,6 +171,8 @@ def peer_contender(
 
     Where `losses` is given each step appends its loss (and waits for the device).
     """
+    if variant.keeps_memory:
+        keep_freed_memory()
     torch.manual_seed(0)
     model = peer.build(params.model, vocab_size, variant.attention).to(device)
     windows = Windows(tokens, params.model.context_length, params.train.batch_size, params.seed)
@@ -151,10 +198,3 @@ def peer_contender(
 
     flops = flops_per_token(matrix_weights(model), params.model)
     return Contender(peer.name, str(variant), step, parameter_count(model), flops, device)
-
-
-def free_memory() -> None:
-    """Give back what contenders held that are gone."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -23,7 +23,7 @@ from benchmarks.results import Result, merge, result_file, table
 from benchmarks.work import ROOT, TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
 from tinystories.backend import choose_backend
 from tinystories.engine import Engine
-from tinystories.files import read_json
+from tinystories.reading import read_json
 from tinystories.tokens import TokenArray
 
 CHECKED_STEPS = 20

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import machine
 from benchmarks.work import ROOT
-from tinystories.files import read_json, write_json
+from tinystories.files import write_json
+from tinystories.reading import read_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 

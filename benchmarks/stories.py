@@ -12,7 +12,8 @@ from pathlib import Path
 from tinystories.console import say
 from tinystories.corpus import read_stories
 from tinystories.errors import UserError
-from tinystories.files import one_at_a_time, read_json, sha256_of, write_json
+from tinystories.files import one_at_a_time, sha256_of, write_json
+from tinystories.reading import read_json
 from tinystories.tokenizer import save_tokenizer, train_tokenizer
 from tinystories.tokens import Split, TokenArray, open_tokens, write_tokens
 

@@ -1,22 +1,24 @@
-"""Training speed at the reference shape: ours beside peers, in turn, in one process."""
+"""Training speed at the reference shape: ours beside peers, in turn, each in a process of its own."""
 
+import statistics
 import time
 from collections.abc import Sequence
 
 import torch
 
-from benchmarks.contenders import WARM_UP, Contender, Variant, free_memory, in_turn, ours, peer_contender
+from benchmarks.contenders import WARM_UP, Apart, Variant, in_turn, ours, peer_contender
 from benchmarks.machine import roof
 from benchmarks.peers import PEERS, Peer
 from benchmarks.results import Result
 from benchmarks.work import TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
-from tinystories.backend import choose_device, keep_freed_memory
+from tinystories.backend import choose_device
 from tinystories.console import say
 from tinystories.params import Params
 from tinystories.tokens import TokenArray
 
 ROUNDS = 5
 TOKENS = 2_000_000
+COLUMNS = "contender, variant, parameters, ms/step, tokens/s, slowest, fastest, of roof, ours is faster"
 
 
 def measure(
@@ -29,42 +31,65 @@ def measure(
 ) -> Result:
     """Tokens a second of every contender's best variant, and its share of what a matrix product reaches here.
 
-    The peers share about `seconds` for trying their variants, and each is tried in one at least. `tiny` is for tests.
+    Each peer takes turns with ours alone, and is compared with ours in those rounds. The peers share about `seconds`
+    for trying their variants, and each is tried in one at least. `tiny` is for tests.
     """
     end = time.monotonic() + seconds
-    keep_freed_memory()  # as the train stage does; the peers gain by it, too
     device = device or choose_device("auto")
     params = benchmark_params(tiny, device=device.type)
     vocab_size = TINY_VOCABULARY if tiny else VOCABULARY
     if tokens is None:
         tokens = zipf_tokens(10_000 if tiny else TOKENS, vocab_size)
-    round_seconds = 0.01 if tiny else 2.0
+    work = (params, vocab_size, tokens)
     best_product = _roof(device, tiny)
-
-    contenders = [ours(_compile(params, "off"), vocab_size, tokens)]
     notes = [f"{peer.name}: not installed, left out" for peer in peers if not peer.installed]
-    if not tiny:
-        compiled = ours(_compile(params, "on"), vocab_size, tokens)
-        try:
-            compiled.run(WARM_UP)
-            contenders.append(compiled)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            notes.append(f"ours, compiled: failed ({_first_line(error)})")  # such as without a C++ compiler
     installed = [peer for peer in peers if peer.installed]
-    for done, peer in enumerate(installed):
-        deadline = time.monotonic() + (end - time.monotonic()) / (len(installed) - done)
-        best, tried = _best_variant(peer, params, vocab_size, tokens, device, deadline, tiny)
-        contenders += best
-        notes.append(f"{peer.name}, tokens/s in a first short try: {'; '.join(tried)}")
-        say(notes[-1])
-    in_turn(contenders, ROUNDS, round_seconds)
-    best_product = max(best_product, _roof(device, tiny))
 
     batch = params.train.batch_size * params.model.context_length
+    plain = Apart(ours, _compile(params, "off"), *work[1:])
+    our_best, rows = plain, []
+    if not tiny:
+        try:
+            our_best = Apart(ours, _compile(params, "on"), *work[1:])
+            our_best.run(WARM_UP)
+        except RuntimeError as error:  # such as without a C++ compiler
+            notes.append(f"ours, compiled: failed ({error})")
+            our_best = plain
+
+    def compare(contender: Apart) -> None:
+        our_best.seconds.clear()
+        in_turn([our_best, contender], ROUNDS, 0.01 if tiny else 2.0)
+        pairs = zip(contender.seconds, our_best.seconds, strict=True)
+        ratio = statistics.median(theirs / our for theirs, our in pairs)
+        our_seconds.extend(our_best.seconds)
+        rows.append((contender, list(contender.seconds), f"{ratio:.2f}"))
+        contender.end()
+
+    our_seconds: list[float] = []
+    if our_best is not plain:
+        compare(plain)
+    for done, peer in enumerate(installed):
+        deadline = time.monotonic() + (end - time.monotonic()) / (len(installed) - done)
+        variant, tried = _best_variant(peer, work, device, deadline, tiny)
+        notes.append(f"{peer.name}, tokens/s in a first short try: {'; '.join(tried)}")
+        say(notes[-1])
+        if variant:
+            compare(Apart(peer_contender, peer, variant, *work, device))
+        if device.type == "cpu" and len(peer.attentions) > 1 and not tiny:
+            # By somebody who knows what costs time on a CPU.
+            tuned = Variant(peer.attentions[-1], compiled="default", keeps_memory=True)
+            try:
+                compare(Apart(peer_contender, peer, tuned, *work, device))
+            except RuntimeError as error:
+                notes.append(f"{peer.name}, {tuned}: failed ({error})")
+    best_product = max(best_product, _roof(device, tiny))
+    our_seconds = our_seconds or [our_best.run(1)]
+    rows.insert(0, (our_best, our_seconds, "1"))
+    our_best.end()
     return {
-        "title": f"Training step, {batch:,} tokens, on {device.type}: medians of {ROUNDS} rounds, contenders in turn",
-        "columns": ["contender", "variant", "parameters", "ms/step", "tokens/s", "slowest", "fastest", "of roof"],
-        "rows": [_row(contender, batch, best_product) for contender in contenders],
+        "title": f"Training step, {batch:,} tokens, on {device.type}: medians of {ROUNDS} rounds, in turn with ours",
+        "columns": COLUMNS.split(", "),
+        "rows": [_row(*row, batch, best_product) for row in rows],
         "notes": [f"roof: {best_product / 1e12:,.3f} TFLOP/s, the best product of two large matrices here", *notes],
         "roof_flops": best_product,
         "torch": torch.__version__,
@@ -72,62 +97,55 @@ def measure(
 
 
 def _best_variant(
-    peer: Peer,
-    params: Params,
-    vocab_size: int,
-    tokens: TokenArray,
-    device: torch.device,
-    deadline: float,
-    tiny: bool,
-) -> tuple[list[Contender], list[str]]:
-    """The peer in its fastest variant (none if none works), and what was tried with which speed.
+    peer: Peer, work: tuple[Params, int, TokenArray], device: torch.device, deadline: float, tiny: bool
+) -> tuple[Variant | None, list[str]]:
+    """The peer's fastest variant (None if none works), and what was tried with which speed.
 
-    One thing is varied at a time, from the best so far: attention, then precision, then compilation.
+    One thing is varied at a time, from the best so far: precision, then compilation.
     """
-    best: Contender | None = None
-    chosen = Variant(peer.attentions[0])
+    chosen, best = Variant(peer.attentions[0]), 0.0
     tried: list[str] = []
-    batch = params.train.batch_size * params.model.context_length
+    batch = work[0].train.batch_size * work[0].model.context_length
 
     def attempt(variant: Variant) -> None:
         nonlocal best, chosen
         if tried and time.monotonic() > deadline:
             tried.append(f"{variant}: no time left")
             return
-        free_memory()
         try:
-            contender = peer_contender(peer, variant, params, vocab_size, tokens, device)
+            contender = Apart(peer_contender, peer, variant, *work, device)
             in_turn([contender], rounds=2, round_seconds=0.01 if tiny else 0.5, least=1)
-        except Exception as error:  # another's package, in a combination that it may not know
-            tried.append(f"{variant}: failed ({_first_line(error)})")
+        except RuntimeError as error:
+            tried.append(f"{variant}: failed ({error})")
             return
-        tried.append(f"{variant}: {batch / contender.best:,.0f}")
-        if best is None or contender.best < best.best:
-            best, chosen = contender, variant
+        contender.end()
+        speed = batch / min(contender.seconds)  # other work on the machine only ever slows one down
+        tried.append(f"{variant}: {speed:,.0f}")
+        if speed > best:
+            best, chosen = speed, variant
 
     attempt(chosen)
-    for attention in peer.attentions[1:]:
-        attempt(Variant(attention))
     attempt(Variant(chosen.attention, torch.float32))
     if not tiny:
         for mode in ("default", "reduce-overhead") if device.type == "cuda" else ("default",):
             attempt(Variant(chosen.attention, chosen.dtype, mode))
-    if best is not None:
-        best.seconds.clear()
-    return [best] if best is not None else [], tried
+    return chosen if best else None, tried
 
 
-def _row(contender: Contender, batch: int, best_product: float) -> dict[str, str | int | float]:
-    speed = batch / contender.median
+def _row(
+    contender: Apart, seconds: list[float], ratio: str, batch: int, best_product: float
+) -> dict[str, str | int | float]:
+    speed = batch / statistics.median(seconds)
     return {
         "contender": contender.name,
         "variant": contender.variant,
         "parameters": contender.parameters,
-        "ms/step": round(1000 * contender.median, 3),
+        "ms/step": round(1000 * batch / speed, 3),
         "tokens/s": round(speed, 1),
-        "slowest": round(batch / max(contender.seconds), 1),
-        "fastest": round(batch / min(contender.seconds), 1),
+        "slowest": round(batch / max(seconds), 1),
+        "fastest": round(batch / min(seconds), 1),
         "of roof": f"{speed * contender.flops_per_token / best_product:.1%}",
+        "ours is faster": ratio,
     }
 
 
@@ -135,10 +153,6 @@ def _roof(device: torch.device, tiny: bool) -> float:
     """The faster of bf16 and fp32, so that shares mean the same for every contender."""
     sizes, seconds = ((64,), 0.0) if tiny else ((2048, 4096), 0.5)
     return max(roof(dtype, device, sizes, seconds) for dtype in (torch.bfloat16, torch.float32))
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
 
 
 def _compile(params: Params, setting: str) -> Params:
