@@ -4,6 +4,7 @@
 # make lint         environment, then formatting, style and types
 # make bench        environment, then ours beside others, on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
+# make torture      environment, then 100 kills at all moments of the pipeline; ARGS="--kills 20 --seed 1" for others
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +17,7 @@ QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_s
 	model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
 
-.PHONY: quickstart test reproduce lint bench bench-gpu
+.PHONY: quickstart test reproduce lint bench bench-gpu torture
 
 quickstart: $(VENV)/.installed
 	@$(RUN) dvc exp run --quiet $(addprefix -S ,$(QUICKSTART)) \
@@ -43,6 +44,9 @@ bench: $(VENV)/.installed-bench
 # Such a machine may have PyTorch and little else, and no network: without an environment here, its own Python does.
 bench-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
+
+torture: $(VENV)/.installed-dev
+	$(RUN) python -m tests.torture $(ARGS)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later, as in `make PYTHON=python3.12 quickstart`" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'

@@ -1,10 +1,16 @@
 """A file server that misbehaves as told: each answer is one of the functions here."""
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tinystories.errors import UserError
+from tinystories.transfer import fetch, part_file
 
 DATA = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -105,3 +111,27 @@ def silence(handler):
 
 def hang_up(handler):
     handler.close_connection = True
+
+
+def problem(url, target, host="127.0.0.1", **known):
+    """The message of a download that fails; it is one line that names the host, and no password anywhere."""
+    with pytest.raises(UserError) as error:
+        fetch(url, target, **known)
+    message = str(error.value)
+    assert "\n" not in message and "secret" not in message and "user" not in message
+    assert host in message
+    assert not target.parent.exists() or not any(target.parent.iterdir())
+    for file in part_file(url).parent.iterdir():
+        assert b"secret" not in file.read_bytes()
+    return message
+
+
+def left_over(url):
+    return {file.suffix for file in part_file(url).parent.iterdir()} - {".lock"}
+
+
+def put_part(url, data, **side):
+    part_file(url).parent.mkdir(parents=True)
+    part_file(url).write_bytes(data)
+    if side:
+        part_file(url).with_suffix(".json").write_text(json.dumps(side))

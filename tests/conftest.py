@@ -1,19 +1,25 @@
 """What several test files need: small parameters, a small tokenizer, token files made with it."""
 
+import getpass
 import os
 import random
 import shutil
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # transformers loads what a test wrote, and nothing else
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, threads only wait for each other
+# What PyTorch compiles is kept from one test run to the next, in its own usual place.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
 
 import pytest
 from hypothesis import settings
 from tokenizers import Tokenizer
 
 from tests.repository import Repository, make_repository
+from tests.small_training import NoRun
 from tinystories.model import GPT
 from tinystories.params import Model as Shape
 from tinystories.params import Params, load_params
@@ -114,3 +120,45 @@ def repository(finished: Repository, tmp_path: Path) -> Repository:
     shutil.rmtree(copy.path / "mlartifacts")
     copy.run("dvc", "repro", "--force", "--single-item", "publish")
     return copy
+
+
+@pytest.fixture
+def no_run(monkeypatch: pytest.MonkeyPatch) -> type[NoRun]:
+    """Trainings tell MLflow nothing."""
+    from tinystories import training
+
+    run = type("Run", (NoRun,), {"ended": []})
+    monkeypatch.setattr(training, "LiveRun", run)
+    return run
+
+
+class SmallDisk:
+    """A disk of a few megabytes, to be filled to the last byte."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._filler = path / "filler"
+
+    def fill(self, but: int = 0) -> None:
+        """Leave this many bytes, in whole pages."""
+        free = shutil.disk_usage(self.path).free
+        self._filler.write_bytes(bytes(max(free - but, 0)))
+
+    def make_room(self) -> None:
+        self._filler.unlink()
+
+    def forbid_writing(self) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", str(self.path)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    path = tmp_path / "small disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk that is full can only be had with the right to mount one")
+    try:
+        yield SmallDisk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pandas as pd
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,8 @@ SMALL: dict[str, Any] = {
     "sample.max_new_tokens": 20,
     "sample.prompts": ["Once upon a time"],
 }
+
+TIMINGS = ["seconds", "tokens_per_second"]
 
 
 class Repository:
@@ -94,13 +97,42 @@ class Repository:
         history = self.client().get_metric_history(run.info.run_id, metric)
         return [(point.step, point.value) for point in history]
 
+    def result(self) -> dict[str, Any]:
+        """All of a finished pipeline that repeats: files, figures and MLflow's runs, without any timings."""
+        rooms = [path for room in ("data", "models", "reports") for path in (self.path / room).rglob("*")]
+        found: dict[str, Any] = {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in rooms
+            if path.is_file() and path.name not in ("run.json", "publish.json", "report.md", "plot.png")
+        }
+        for name in ("reports/history.csv", "reports/epochs.csv"):
+            found[name] = pd.read_csv(self.path / name, dtype=str).drop(columns=TIMINGS, errors="ignore").to_csv()
+        train = self.read("reports/train.json")
+        found["reports/train.json"] = {name: value for name, value in train.items() if name not in TIMINGS}
+        states = (path for path in (self.path / ".state").rglob("*") if path.suffix != ".lock")
+        found["names"] = {str(path.relative_to(self.path)) for path in (*rooms, *states)}
+        found["MLflow"] = [
+            (
+                run.info.status,
+                run.data.tags["pipeline.key"],
+                run.data.params,
+                self.artifacts(run),
+                {
+                    metric: [(step, 0 if "per_second" in metric else value) for step, value in self.points(run, metric)]
+                    for metric in run.data.metrics
+                },
+            )
+            for run in self.runs()
+        ]
+        return found
+
     def copy(self, path: Path) -> "Repository":
         shutil.copytree(self.path, path, symlinks=True)
         return Repository(path)
 
 
-def make_repository(path: Path) -> Repository:
-    """The project's files at `path`, as they are now, with small parameters; `dvc repro` has run, all is committed."""
+def new_repository(path: Path, **changes: Any) -> Repository:
+    """The project's files at `path`, as they are now, with small parameters, committed; nothing has run."""
     path.mkdir()
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -111,10 +143,16 @@ def make_repository(path: Path) -> Repository:
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, path / name)
     repository = Repository(path)
-    repository.change(**{key.replace(".", "__"): value for key, value in SMALL.items()})
+    repository.change(**{key.replace(".", "__"): value for key, value in SMALL.items()} | changes)
     repository.run("git", "init", "--quiet", "--initial-branch=main")
     repository.run("git", "add", ".")
     repository.run("git", "commit", "--quiet", "--message", "small")
+    return repository
+
+
+def make_repository(path: Path) -> Repository:
+    """The same, and `dvc repro` has run; all is committed."""
+    repository = new_repository(path)
     repository.run("dvc", "repro")
     repository.run("git", "add", ".")
     repository.run("git", "commit", "--quiet", "--message", "first run")

@@ -53,6 +53,10 @@ def test_separators_line_ends_and_byte_order_mark(tmp_path, block_size):
     assert read(tmp_path, data, block_size) == ["One.\n\nTwo.", "Three.", "Four", "five\0."]
 
 
+def test_one_story_with_or_without_an_end(tmp_path):
+    assert read(tmp_path, b"Once.") == read(tmp_path, b"Once.\n<|endoftext|>\n") == ["Once."]
+
+
 def test_no_story_in_blank_files(tmp_path):
     assert read(tmp_path, b"") == []
     assert read(tmp_path, b" \r\n\t\n") == []
@@ -68,6 +72,7 @@ def test_no_story_in_blank_files(tmp_path):
         ("é\n<|endoftext|>\n".encode() + "é".encode()[:1], 17),
         ("Once".encode("utf-16"), 0),
         (b"\xed\xa0\x80", 0),  # half of a surrogate pair
+        (b"One.\n<|endoftext|>\nTwo.\n<|endoftext|>\n\xff", 38),  # the last byte of all
     ],
 )
 def test_invalid_utf8_is_named_with_its_byte(tmp_path, data, offset, block_size):
@@ -108,9 +113,26 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 def test_a_file_without_separators_does_not_fill_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "LARGEST_STORY", 1000)
-    with pytest.raises(UserError, match=r"stories.txt: no <\|endoftext\|> in the 1008 bytes after byte 17; each"):
+    with pytest.raises(UserError, match=r"stories.txt: no <\|endoftext\|> in the 1,008 bytes after byte 17; each"):
         read(tmp_path, b"One.<|endoftext|>" + b"x" * 5000, block_size=25)
     assert len(read(tmp_path, b"One.<|endoftext|>" * 100, block_size=1)) == 100
+
+
+def test_a_story_of_100_mb_is_refused_before_it_is_in_memory(tmp_path):
+    """The tokenizer would want 10 GB to learn from it."""
+    path = tmp_path / "stories.txt"
+    with path.open("wb") as file:
+        for _ in range(100):
+            file.write(b"Once upon a time. " * 55_556)
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            UserError, match=r"stories.txt: no <\|endoftext\|> in the 17,\d+,\d+ bytes after byte 0; each"
+        ):
+            list(read_stories(path))
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_unreadable_files_are_named(tmp_path):

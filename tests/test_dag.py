@@ -96,7 +96,11 @@ def test_only_one_module_imports_mlflow_and_only_one_reads_params() -> None:
         return names
 
     assert importers("mlflow") == {"tracking"}
-    assert importers("yaml") == {"params"}
+    assert importers("yaml") == {"plain_yaml"}
+    readers = {
+        path.stem for path in (ROOT / "src").rglob("*.py") if ROOT / "src/tinystories/plain_yaml.py" in imported(path)
+    }
+    assert readers == {"params"}
     assert importers("dvc") == set()
 
 

@@ -1,6 +1,7 @@
 """Encoding word by word gives the ids of `tokenizers`, whatever the text."""
 
 import os
+import random
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,27 +20,28 @@ from tinystories.tokenizer import END_OF_TEXT, train_tokenizer
 SPACES = re.findall(r"\s", "".join(map(chr, range(0x110000))))
 
 # What patterns, merges and special tokens might trip over.
-PIECES = st.sampled_from(
-    [END_OF_TEXT, "<|endof", "text|>", " <|", "a", "cat", "Lily", "happy.", "'s", "'", "'ll", "'LL", "’s", "I'm", "7",
-     "2026", "३", "Ⅷ", "½", "é", "e\u0301", "\u0301", "ß", "猫", "ไทย", "🐉", "👩\u200d👧", "🇬🇧", "Ġ", "Ċ", "\0",
-     "\x1c", "\x1f", "\x7f", "\u180e", "\u200b", "\u2060", "\ufeff", "\ud7ff", "\U0010ffff", ".", ",", "—", "...",
-     "\r\n", "  ", "   ", "\n\n"]
-)  # fmt: skip
+PIECES = [
+    END_OF_TEXT, "<|endof", "text|>", " <|", "a", "cat", "Lily", "happy.", "'s", "'", "'ll", "'LL", "’s", "I'm", "7",
+    "2026", "३", "Ⅷ", "½", "é", "e\u0301", "\u0301", "ß", "猫", "ไทย", "🐉", "👩\u200d👧", "🇬🇧", "Ġ", "Ċ", "\0",
+    "\x1c", "\x1f", "\x7f", "\u180e", "\u200b", "\u2060", "\ufeff", "\ud7ff", "\U0010ffff", ".", ",", "—", "...",
+    "\r\n", "  ", "   ", "\n\n",
+]  # fmt: skip
 TEXT = (
-    st.lists(PIECES | st.sampled_from(SPACES) | st.text(max_size=2)).map("".join)
-    | st.lists(PIECES | st.sampled_from(" \n")).map("".join)
+    st.lists(st.sampled_from(PIECES + SPACES) | st.text(max_size=2)).map("".join)
+    | st.lists(st.sampled_from([*PIECES, " ", "\n"])).map("".join)
     | st.text()
 )
 
 
-@pytest.fixture(scope="module", params=[257, 600, 2000])
+@pytest.fixture(scope="module", params=[257, 1000, 5000])
 def tokenizer(request) -> Tokenizer:
-    """Tokenizers of several sizes; the smallest has bytes only."""
-    texts = list(storygen.stories(seed=3, start=0, count=400))
-    return train_tokenizer([*texts, " 🐉  🐉\n\n\n猫猫 e\u0301 e\u0301 '' \x1c\x1c"], request.param, total_bytes=1)
+    """Tokenizers of several sizes. The smallest has bytes only, the others also merges of odd characters and spaces."""
+    draw = random.Random(0)
+    texts = ["".join(draw.choices(PIECES + SPACES + 5 * [" ", "\n"], k=50)) for _ in range(3000)]
+    return train_tokenizer([*storygen.stories(seed=3, start=0, count=300), *texts], request.param, total_bytes=1)
 
 
-one_tokenizer = pytest.mark.parametrize("tokenizer", [600], indirect=True)
+one_tokenizer = pytest.mark.parametrize("tokenizer", [5000], indirect=True)
 
 
 def encode(stories: Iterable[str], tokenizer: Tokenizer) -> list[int]:
@@ -106,11 +108,21 @@ def test_a_word_longer_than_a_part(tokenizer, monkeypatch):
 
 
 @one_tokenizer
-def test_words_are_forgotten_and_encoded_again(tokenizer, monkeypatch):
+def test_no_more_words_are_remembered_than_allowed(tokenizer, monkeypatch):
+    remembered = []
+    encode_by_word = encoding._encode_by_word
+
+    def watched(texts: list[bytes], tokenizer: Tokenizer, known: dict[str, bytes]) -> bytes:
+        remembered.append(sum(map(len, known)))
+        return encode_by_word(texts, tokenizer, known)
+
+    monkeypatch.setattr(encoding, "_encode_by_word", watched)
     monkeypatch.setattr(encoding, "AT_ONCE", 100)
     monkeypatch.setattr(encoding, "REMEMBERED", 200)
     stories = [f"One day {name} went home." * 2 for name in range(300)]
     assert encode(stories, tokenizer) == expected(stories, tokenizer)
+    assert len(remembered) > 100
+    assert 100 < max(remembered) <= 200
 
 
 @one_tokenizer

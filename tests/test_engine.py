@@ -2,14 +2,24 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinystories import backend as backend_module
-from tinystories.backend import Backend, choose_backend, choose_device, describe_environment
-from tinystories.engine import Engine
+from tinystories import training
+from tinystories.backend import (
+    Backend,
+    choose_backend,
+    choose_device,
+    compute_deterministically,
+    describe_environment,
+)
+from tinystories.engine import BATCHES_AT_ONCE, Engine
 from tinystories.errors import UserError
 from tinystories.params import Model, Params, load_params
 
@@ -73,6 +83,34 @@ def test_a_restored_training_goes_on_to_the_same_bits(small_params, backend, sto
     assert resumed.loss_sum.item() == through.loss_sum.item()
 
 
+@settings(max_examples=50)
+@given(stops=st.lists(st.tuples(st.integers(0, 150), st.integers(0, 20)), max_size=4))
+def test_no_window_comes_twice_before_all_came_once_over_stops(small_params, stops):
+    """A stop after so many steps, of which the last were not saved: what they learnt is gone, so they come again."""
+    context, batch, steps = small_params.model.context_length, small_params.train.batch_size, 400
+    tokens = np.arange(50 * context + 1, dtype=np.uint16)  # each its own place
+    seen: list[list[int]] = []
+    state = None
+    for more, lost in [*stops, (steps, 0)]:
+        engine = Engine(small_params, 61, tokens, FP32)
+
+        def run(engine: Engine = engine) -> None:
+            batch = engine._batches[int(engine._step) % BATCHES_AT_ONCE]
+            seen.append([int(token) // context for token in batch[:, 0]])
+
+        engine._run = run  # type: ignore[method-assign]
+        if state:
+            engine.restore(state)
+        for step in range(len(seen), min(len(seen) + more, steps)):
+            engine.step(step)
+        del seen[max(len(seen) - lost, 0) :]
+        state = engine.tensors()
+    windows = [window for row in seen for window in row]
+    assert len(windows) == steps * batch
+    for first in range(0, len(windows) - 50, 50):
+        assert sorted(windows[first : first + 50]) == list(range(50))
+
+
 def test_tensors_of_another_model_are_not_taken(small_params):
     engine = Engine(small_params, 61, TOKENS, FP32)
     with pytest.raises(RuntimeError):
@@ -87,6 +125,42 @@ def test_a_small_corpus_is_learnt_by_heart(small_params):
     found = losses(engine, range(100))
     assert found[0] == pytest.approx(np.log(61), rel=0.02)
     assert np.mean(found[-5:]) < 0.6 * found[0]
+
+
+def test_deterministic_algorithms_are_there_for_all_that_a_step_does(small_params, monkeypatch):
+    """Where one is missing PyTorch raises. On a CPU they give the same bits as ever."""
+    from torch._inductor import config
+
+    usual = Engine(small_params, 61, TOKENS, FP32)
+    losses(usual, range(3))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    try:
+        compute_deterministically()
+        deterministic = Engine(small_params, 61, TOKENS, FP32)
+        losses(deterministic, range(3))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+        config.deterministic = False
+    assert bits(deterministic) == bits(usual)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_parameter_switches_it_on_before_the_device_is_used(small_params, monkeypatch, wanted):
+    done = []
+    monkeypatch.setattr(training, "_open_corpus", lambda length: SimpleNamespace(meta=SimpleNamespace(vocab_size=61)))
+    monkeypatch.setattr(training, "compute_deterministically", lambda: done.append("deterministic"))
+
+    def end(*_: object) -> None:
+        done.append("backend")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(training, "choose_backend", end)
+    params = small_params.model_copy(update={"train": small_params.train.model_copy(update={"deterministic": wanted})})
+    with pytest.raises(ZeroDivisionError):
+        training.train(params, None)
+    assert done == ["deterministic", "backend"][not wanted :]
 
 
 def test_the_gradient_norm_is_the_one_before_clipping(small_params):

@@ -1,20 +1,23 @@
 """Files whole or not at all, lines for people, stages that end in order."""
 
 import hashlib
+import json
 import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tinystories import console
+from tinystories import console, stopping
 from tinystories.console import duration, progress, say, warn
 from tinystories.errors import UserError
-from tinystories.files import read_json, sha256_of, whole_file, write_json, write_text
+from tinystories.files import checksum, sha256_of, whole_file, write_json, write_text
+from tinystories.reading import read_csv, read_json
 from tinystories.stopping import Stopped, StopRequest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +75,17 @@ def test_what_json_cannot_say_is_refused_and_nothing_is_written(tmp_path, number
         (b"[]", "found a JSON list, expected an object"),
         (b"5", "found a JSON int, expected an object"),
         (b"null", "found a JSON NoneType, expected an object"),
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' stands twice in one object"),
+        (b'{"a": NaN}', "NaN is no finite number"),
+        (b'{"a": [-Infinity]}', "-Infinity is no finite number"),
+        (b'{"a": 1e999}', "1e999 is no finite number"),
+        (b'{"a": 18446744073709551616}', "18446744073709551616 has more than 64 bits"),
+        (b'{"a": ' + b"9" * 9_000 + b"}", "has more than 64 bits"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b'{"\\udfff": 1}', "surrogates not allowed"),
+        (b"[" * 100_000, "recursion"),
+        (b'{"a": ' + b"[" * 20 + b"]" * 20 + b"}", "nested too deeply"),
+        (b'{"\x1b[31m\\u001b' + b"x" * 9_000 + b'": 1, ' + b"}", "not readable as JSON"),
     ],
 )
 def test_json_that_is_no_object_is_refused_in_one_line(tmp_path, data, words):
@@ -82,7 +96,44 @@ def test_json_that_is_no_object_is_refused_in_one_line(tmp_path, data, words):
         read_json(path)
     assert words in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
-    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
+def test_json_at_the_edge_of_what_is_taken(tmp_path):
+    text = (
+        '{"a": '
+        + "[" * 18
+        + "]" * 18
+        + ', "b": [18446744073709551615, -9223372036854775808, 1e308], "c": "\\ud83d\\udc09"}'
+    )
+    (tmp_path / "a.json").write_text(text)
+    assert read_json(tmp_path / "a.json") == json.loads(text)
+
+
+def test_json_that_is_too_large_is_not_even_read(tmp_path):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(10**11)  # a hole, which takes no room
+    with pytest.raises(UserError, match="100,000,000,000 bytes; a file of its kind has less than 100,000,000"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "same"),
+    [({"b": 1, "a": [1.5, None]}, True), ({"a": [1.5, None], "b": 1}, True), ({"a": [1.5], "b": 1}, False)],
+)
+def test_a_checksum_is_of_the_value_and_of_the_file(tmp_path, value, same):
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "b").write_bytes(b"abd")
+    first = checksum({"a": [1.5, None], "b": 1}, tmp_path / "a")
+    assert (checksum(value, tmp_path / "a") == first) == same
+    assert checksum(value, tmp_path / "b") != first
+
+
+def test_a_table_comes_back(tmp_path):
+    (tmp_path / "a.csv").write_bytes('a,b c\n1,"x,\n""y"\n,Zoë\n'.encode())
+    assert read_csv(tmp_path / "a.csv", "train") == [{"a": "1", "b c": 'x,\n"y'}, {"a": "", "b c": "Zoë"}]
+    (tmp_path / "a.csv").write_bytes(b"")
+    assert read_csv(tmp_path / "a.csv", "train") == []
 
 
 def test_a_directory_is_no_json(tmp_path):
@@ -154,8 +205,9 @@ def test_progress_without_a_total_names_no_share(capsys, monkeypatch):
 
 
 @pytest.fixture
-def handlers() -> Iterator[None]:
-    """Whatever a test does, the handlers of the test run stay."""
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test does, the handlers of the test run stay. Signals need no pause between them."""
+    monkeypatch.setattr(stopping, "SAME_WISH", 0.0)
     before = {number: signal.getsignal(number) for number in StopRequest.SIGNALS}
     yield
     for number, handler in before.items():
@@ -166,6 +218,7 @@ def handlers() -> Iterator[None]:
 @pytest.mark.parametrize("number", StopRequest.SIGNALS)
 def test_a_first_signal_is_noted_and_a_second_stops_at_once(number):
     with pytest.raises(Stopped) as caught, StopRequest() as stop:
+        stop.defer()
         stop.check()
         os.kill(os.getpid(), number)
         reached = True
@@ -176,6 +229,32 @@ def test_a_first_signal_is_noted_and_a_second_stops_at_once(number):
         pytest.fail("the second signal should have stopped this")
     assert reached
     assert (caught.value.signal_number, caught.value.at_once) == (number, True)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", StopRequest.SIGNALS)
+def test_nothing_waits_before_there_is_something_to_save(number):
+    """The first step compiles for up to a minute."""
+    with pytest.raises(Stopped) as caught, StopRequest():
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal should have stopped this")
+    assert (caught.value.signal_number, caught.value.at_once) == (number, True)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_that_comes_twice_is_one_wish(monkeypatch):
+    """As from `timeout`, which signals a process and its group, or from DVC's end after its group was signalled."""
+    monkeypatch.setattr(stopping, "SAME_WISH", 60.0)
+    monkeypatch.setattr(stopping, "_heard_at", -60.0)
+    with StopRequest() as stop:
+        stop.defer()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        with pytest.raises(Stopped) as caught:
+            stop.check()
+    assert (caught.value.signal_number, caught.value.at_once) == (signal.SIGINT, False)
+    signal.signal(signal.SIGTERM, stopping.raise_stopped)
+    os.kill(os.getpid(), signal.SIGTERM)  # nor does it disturb the cleaning up after the first
 
 
 @pytest.mark.usefixtures("handlers")
@@ -232,6 +311,23 @@ def test_how_a_stage_ends(repository, body, status, error):
     result = run(repository, body)
     assert (result.returncode, result.stderr) == (status, error)
     assert result.stdout == ("after\n" if status == 0 else "")
+
+
+def test_a_stage_ends_with_the_dvc_that_started_it(repository):
+    """After `kill -9` of DVC it would go on for nothing, and beside the next one."""
+    stage = STAGE.format(body="try: time.sleep(60)\n    finally: Path('ended').touch()")
+    dvc = [sys.executable, "-c", f"import subprocess; subprocess.run([{sys.executable!r}, '-c', {stage!r}])"]
+    with subprocess.Popen(dvc, cwd=repository, env={**os.environ, "DVC_STAGE": "train"}) as parent:
+        await_file(repository / "started")
+        parent.kill()
+    await_file(repository / "ended")
+
+
+def await_file(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_mistake_of_the_program_keeps_its_traceback(repository):

@@ -6,13 +6,15 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from tests.repository import Repository
+from tests.repository import ROOT, Repository
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +158,13 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repo
     )
     states = repository.path / ".state/train"
     deadline = time.monotonic() + 120
-    while not any(int(path.name[5:]) > 20 for path in states.glob("*/step-*")):
+    while not any(int(path.name[5:17]) > 20 for path in states.glob("*/step-*")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, number)
     process.wait(60)
     (state,) = states.glob("*/step-*")
-    assert 20 < int(state.name[5:]) < 1200
+    assert 20 < int(state.name[5:17]) < 1200
     record = json.loads((state / "record.json").read_text())["record"]
 
     try:
@@ -185,6 +187,56 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repo
     steps = [step for step, _ in repository.points(run, "train/loss")]
     assert steps == list(range(5, 1201, 5))
     assert not list(states.glob("*/step-*"))
+
+
+def test_a_shallow_clone_where_git_is_not_installed(finished: Repository, tmp_path: Path) -> None:
+    finished.run("git", "clone", "--quiet", "--depth", "1", finished.path.as_uri(), str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone")
+    clone.environment["PATH"] = str(Path(sys.executable).parent)
+    assert shutil.which("git", path=clone.environment["PATH"]) is None
+    shutil.copytree(finished.path / ".dvc/cache", clone.path / ".dvc/cache")
+    assert "is cached - skipping run" in clone.run("dvc", "repro")
+    clone.run("dvc", "repro", "--force", "--single-item", "train")
+    assert clone.read("models/run.json")["environment"]["git_commit"] is None
+    weights = "models/checkpoint/model.safetensors"
+    assert (clone.path / weights).read_bytes() == (finished.path / weights).read_bytes()
+
+
+def test_two_trainings_of_one_key_never_run_at_once_and_another_key_does(repository: Repository) -> None:
+    """As two `dvc exp run --temp` do: directories of their own, the state in one place."""
+    key = repository.read("models/run.json")["key"]
+    marker = repository.path.parent / "marker"
+    at = {"program": "stages/train.py", "places": ["training.py:_log"], "line": 3, "slow": [], "marker": str(marker)}
+    environment = {**repository.environment, "DVC_ROOT": str(repository.path)}
+    halting = {"PYTHONPATH": str(ROOT / "tests/halting"), "HALT_AT": json.dumps(at)}
+    places = [repository.copy(repository.path.parent / name) for name in ("first", "second", "third")]
+    places[2].change(seed=7)
+
+    def train(place: Repository, **more: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "stages/train.py"]
+        return subprocess.Popen(command, cwd=place.path, env=environment | more, stdout=subprocess.PIPE, text=True)
+
+    with train(places[0], **halting) as first:
+        while not marker.exists():
+            assert first.poll() is None
+            time.sleep(0.02)
+        with train(places[1]) as second, train(places[2]) as other:
+            assert second.stdout and other.stdout
+            assert f"The same training runs already (key {key[:12]}); waiting" in second.stdout.readline()
+            assert "runs already" not in other.stdout.read()
+            assert other.wait() == 0
+            assert first.poll() is second.poll() is None
+            marker.unlink()
+            assert first.wait() == second.wait() == 0
+
+    def weights(place: Repository) -> bytes:
+        return (place.path / "models/checkpoint/model.safetensors").read_bytes()
+
+    assert weights(places[0]) == weights(places[1]) == weights(repository) != weights(places[2])
+    runs = repository.runs()
+    assert len(runs) == len({run.data.tags["pipeline.key"] for run in runs}) == 2
+    for run in runs:
+        assert [step for step, _ in repository.points(run, "train/loss")] == [5, 10, 15, 20, 25, 30]
 
 
 @pytest.mark.parametrize(

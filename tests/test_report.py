@@ -217,14 +217,15 @@ def test_control_characters_of_a_story_end_no_line():
 
 
 def test_no_credentials(run, params):
-    values = params.model_dump()
-    values["data"]["files"] = {
-        **values["data"]["files"],
-        "train": "https://me:secret@host.example/train.txt?token=secret#secret",
-        "valid": "s3://me@bucket/valid.txt",
+    """Also such as params.yaml may not hold: the report does not lean on that."""
+    train = "https://me:secret@host.example/train.txt?token=secret#secret"
+    files = params.data.files.model_copy(update={"train": train, "valid": "s3://me@bucket/valid.txt"})
+    uri = "postgresql://me:secret@db.example:5432/runs?password=secret"
+    sections = {
+        "data": params.data.model_copy(update={"files": files}),
+        "mlflow": params.mlflow.model_copy(update={"tracking_uri": uri}),
     }
-    values["mlflow"]["tracking_uri"] = "postgresql://me:secret@db.example:5432/runs?password=secret"
-    text = report(Params.model_validate(values))
+    text = report(params.model_copy(update=sections))
     assert "secret" not in text
     assert "me@" not in text
     assert "https://host.example/train.txt " in text
@@ -271,7 +272,10 @@ def test_a_missing_or_damaged_file_is_named(run, params, path, stage, damage):
         (paths.RUN, "environment", {}, "train"),
         (paths.RUN, "started", "yesterday", ""),
         (paths.EVALUATION, "valid_loss", "1.2", "evaluate"),
-        (paths.EVALUATION, "valid_ppl", float("nan"), ""),
+        (paths.EVALUATION, "valid_ppl", None, "evaluate"),
+        (paths.TRAIN_METRICS, "tokens", "x" * 10_000, "train"),
+        (paths.RUN, "key", ["a"] * 10_000, "train"),
+        (paths.RUN, "started", "\x1b[31m", ""),
         (paths.TRAIN_METRICS, "steps", True, "train"),
         (paths.TOKENS_META, "valid", None, "tokenize_to_memmap"),
         (paths.RAW_MANIFEST, "detail", [], "download"),
@@ -279,7 +283,16 @@ def test_a_missing_or_damaged_file_is_named(run, params, path, stage, damage):
 )
 def test_a_wrong_value_is_named(run, params, path, key, value, stage):
     write_json(path, {**json.loads(path.read_text()), key: value})
-    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: {key}.*{stage}"):
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: {key}.*{stage}") as raised:
+        write_report(params)
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "1" * 400])
+def test_a_number_that_is_none_is_refused(run, params, value):
+    path = paths.EVALUATION
+    path.write_text(path.read_text().replace("4999", value))
+    with pytest.raises(UserError, match=r"evaluate.json: not readable as JSON .*(no finite number|more than 64 bits)"):
         write_report(params)
 
 
@@ -292,7 +305,17 @@ def test_a_wrong_value_is_named(run, params, path, key, value, stage):
         ("epoch,loss\n1,\n", "loss is '' in row 1"),
         ("epoch,loss\n1,nan\n", "loss is 'nan' in row 1"),
         ("epoch,loss\n1,inf\n", "loss is 'inf' in row 1"),
-        ("epoch,loss\n1,2\n1,2,3,4\n", "not readable as CSV"),
+        ("epoch,loss\n1,-2\n", "loss is '-2' in row 1, expected a finite number from 0 to"),
+        ("epoch,loss\n1,1e300\n", "loss is '1e300' in row 1, expected a finite number from 0 to"),
+        ("epoch,loss\n1," + "x" * 10_000 + "\n", "loss is 'xxx"),
+        ("epoch,loss\n1,2\n1,2,3,4\n", "not readable as CSV (line 3 has 4 values, the header has 2)"),
+        ("epoch,loss\n1,2,\n3,4,\n", "not readable as CSV (line 2 has 3 values"),  # pandas would move the columns
+        ("epoch,loss\n1\n", "not readable as CSV (line 2 has 1 values"),
+        ("epoch,loss,loss\n1,2,3\n", "not readable as CSV (a column stands twice)"),
+        ("epoch,loss\n1,\0\n", "loss is"),
+        ('epoch,loss\n1,"2\n', "not readable as CSV"),
+        ("epoch,loss\n1," + "2" * 200_000 + "\n", "not readable as CSV (field larger than"),
+        ("", "no row below the header"),
     ],
 )
 def test_a_damaged_table_is_named_with_the_place(tmp_path, text, problem):

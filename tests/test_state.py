@@ -1,14 +1,21 @@
 """The state from which a stopped training goes on."""
 
+import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tinystories import state as module
+from tinystories.files import sha256_of
 from tinystories.state import RECORD, TENSORS, State, locked_state
 
 
@@ -48,7 +55,7 @@ def names(directory: Path) -> list[str]:
 
 def test_what_is_saved_comes_back_to_the_bit(directory):
     State(directory).save(3, tensors(), RECORDED)
-    loaded = State(directory).load()
+    loaded = State(directory).load(tensors())
     assert loaded is not None
     assert same(loaded[0], tensors())
     assert loaded[1] == RECORDED
@@ -56,13 +63,14 @@ def test_what_is_saved_comes_back_to_the_bit(directory):
 
 def test_weights_that_learn_can_be_saved(directory):
     State(directory).save(0, {"weight": torch.nn.Parameter(torch.ones(2))}, {})
-    loaded = State(directory).load()
+    loaded = State(directory).load({"weight": torch.ones(2)})
     assert loaded is not None
     assert not loaded[0]["weight"].requires_grad
 
 
-def test_nothing_saved(directory):
-    assert State(directory).load() is None
+def test_nothing_saved(directory, capsys):
+    assert State(directory).load(tensors()) is None
+    assert capsys.readouterr().out == ""
 
 
 def test_a_new_state_takes_the_place_of_the_old(directory):
@@ -70,7 +78,7 @@ def test_a_new_state_takes_the_place_of_the_old(directory):
     for step in (9, 10, 10, 200):
         saved.save(step, tensors(step), {"step": step})
         assert len(names(directory)) == 1
-        loaded = saved.load()
+        loaded = saved.load(tensors())
         assert loaded is not None
         assert same(loaded[0], tensors(step))
         assert loaded[1] == {"step": step}
@@ -86,7 +94,7 @@ def test_an_error_while_saving_keeps_the_one_before(directory, monkeypatch, caps
     monkeypatch.setattr(module, "write_json", full)
     with pytest.raises(OSError, match="no space left"):
         saved.save(2, tensors(2), {"step": 2})
-    loaded = saved.load()
+    loaded = saved.load(tensors())
     assert loaded is not None
     assert loaded[1] == {"step": 1}
     monkeypatch.undo()
@@ -94,12 +102,51 @@ def test_an_error_while_saving_keeps_the_one_before(directory, monkeypatch, caps
     assert names(directory) == ["step-000000000003"]
 
 
+@pytest.mark.parametrize("step", [10, 11])
+def test_at_every_line_of_saving_a_whole_state_is_there(directory, step):
+    """Also where a state of the very same step is there already: before and after a validation."""
+    State(directory).save(10, tensors(1), {"name": "before"})
+    found: list[str] = []
+
+    def look(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        loaded = State(directory).load(tensors())
+        found.append(loaded[1]["name"] if loaded else "none")
+        return look
+
+    sys.settrace(lambda frame, *rest: look(frame, *rest) if frame.f_code is State.save.__code__ else None)
+    try:
+        State(directory).save(step, tensors(2), {"name": "new"})
+    finally:
+        sys.settrace(None)
+    assert len(found) > 10
+    assert found == sorted(found), "before, then new"
+    assert (found[0], found[-1]) == ("before", "new")
+    assert len(names(directory)) == 1
+
+
 def damage(path: Path, how: str) -> None:
     data = (path / TENSORS).read_bytes()
     if how == "cut":
         (path / TENSORS).write_bytes(data[:-1])
+    elif how == "longer":
+        (path / TENSORS).write_bytes(data + b"\0")
     elif how == "one bit":
         (path / TENSORS).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif how == "one bit of the header":
+        (path / TENSORS).write_bytes(data[:20] + bytes([data[20] ^ 1]) + data[21:])
+    elif how == "other tensors":
+        save_file({"weights": torch.ones(5, 7)}, path / TENSORS)
+    elif how == "other number in the record":
+        (path / RECORD).write_text((path / RECORD).read_text().replace('"step": 12', '"step": 13'))
+    elif how == "no number in the record":
+        (path / RECORD).write_text((path / RECORD).read_text().replace('"step": 12', '"step": NaN'))
+    elif how == "record of the older":
+        shutil.copy(path.parent.with_name("older") / "key" / "step-000000000007" / RECORD, path / RECORD)
+    elif how == "a version without a checksum of the record":
+        (path / RECORD).write_text(json.dumps({"sha256": sha256_of(path / TENSORS), "record": {"step": 12}}))
+    elif how == "a file in its place":
+        shutil.rmtree(path)
+        path.write_text("")
     elif how == "no tensors":
         (path / TENSORS).unlink()
     elif how == "no record":
@@ -110,43 +157,93 @@ def damage(path: Path, how: str) -> None:
 
 DAMAGES = [
     "cut",
+    "longer",
     "one bit",
+    "one bit of the header",
+    "other tensors",
+    "other number in the record",
+    "no number in the record",
+    "record of the older",
+    "a version without a checksum of the record",
+    "a file in its place",
     "no tensors",
     "no record",
     "",
     "{",
     "[]",
     "{}",
-    '{"sha256": ""}',
-    '{"sha256": null, "record": {}}',
+    '{"checksum": ""}',
+    '{"checksum": null, "record": {}}',
+    '{"record": ' + "[" * 10_000,
 ]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_state_is_left_out_with_a_warning(directory, capsys, how):
     """The one before, which a stop between the rename and the removal leaves, is taken then."""
-    State(directory.with_name("older")).save(7, tensors(7), {"step": 7})
+    older = directory.with_name("older") / directory.name
+    State(older).save(7, tensors(7), {"step": 7})
     State(directory).save(12, tensors(12), {"step": 12})
     damage(directory / "step-000000000012", how)
-    assert State(directory).load() is None
+    assert State(directory).load(tensors()) is None
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1
+    assert len(lines) == 2
     assert lines[0].startswith("warning: ")
     assert "step-000000000012: this saved state is damaged" in lines[0]
+    assert lines[1] == "warning: no saved state is whole: this training starts anew"
 
-    (directory.with_name("older") / "step-000000000007").rename(directory / "step-000000000007")
-    loaded = State(directory).load()
+    (older / "step-000000000007").rename(directory / "step-000000000007")
+    loaded = State(directory).load(tensors())
     assert loaded is not None
     assert same(loaded[0], tensors(7))
     assert loaded[1] == {"step": 7}
 
 
+def test_every_bit_counts(directory):
+    State(directory).save(12, tensors(12), {"step": 12})
+    for name in (TENSORS, RECORD):
+        path = directory / "step-000000000012" / name
+        data = path.read_bytes()
+        for place in range(0, len(data), 7):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+            loaded = State(directory).load(tensors())
+            # A record laid out another way, with the same contents, is as good.
+            assert loaded is None or (same(loaded[0], tensors(12)) and loaded[1] == {"step": 12})
+        path.write_bytes(data)
+    assert State(directory).load(tensors()) is not None
+
+
+def test_the_state_of_another_training_is_left_out(directory, capsys):
+    """Of another seed, say: its tensors would fit."""
+    State(directory.with_name("other")).save(3, tensors(3), {"step": 3})
+    directory.with_name("other").rename(directory)
+    assert State(directory).load(tensors()) is None
+    assert "its checksum is wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        {},
+        {**tensors(), "more": torch.ones(1)},
+        {name: tensor for name, tensor in tensors().items() if name != "odd"},
+        {**tensors(), "weights": torch.ones(5, 6)},
+        {**tensors(), "weights": torch.ones(5, 7).double()},
+    ],
+)
+def test_a_state_of_another_model_is_left_out_whole(directory, capsys, expected):
+    State(directory).save(3, tensors(3), {"step": 3})
+    assert State(directory).load(expected) is None
+    assert "its tensors are of another model" in capsys.readouterr().out
+
+
 def test_the_newest_of_two_is_taken(directory):
     for step in (99, 1_000_000):
-        State(directory.with_name(str(step))).save(step, tensors(step), {"step": step})
+        saved = directory.with_name(str(step)) / directory.name
+        State(saved).save(step, tensors(step), {"step": step})
         directory.mkdir(exist_ok=True)
-        next(directory.with_name(str(step)).iterdir()).rename(directory / f"step-{step:012}")
-    loaded = State(directory).load()
+        next(saved.iterdir()).rename(directory / f"step-{step:012}")
+    loaded = State(directory).load(tensors())
     assert loaded is not None
     assert loaded[1] == {"step": 1_000_000}
 
@@ -154,7 +251,7 @@ def test_the_newest_of_two_is_taken(directory):
 def test_a_half_written_state_is_ignored(directory):
     (directory / "part").mkdir(parents=True)
     (directory / "part" / TENSORS).write_bytes(b"half")
-    assert State(directory).load() is None
+    assert State(directory).load(tensors()) is None
     State(directory).save(1, tensors(), RECORDED)
     assert names(directory) == ["step-000000000001"]
 
@@ -162,7 +259,7 @@ def test_a_half_written_state_is_ignored(directory):
 def test_it_can_be_removed(directory):
     State(directory).save(1, tensors(), RECORDED)
     State(directory).remove()
-    assert State(directory).load() is None
+    assert State(directory).load(tensors()) is None
     assert not directory.exists()
     State(directory).remove()
 

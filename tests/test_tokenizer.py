@@ -1,6 +1,10 @@
 """The tokenizer: exact size, every text comes back, others can load it."""
 
 import json
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +13,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tinystories.errors import UserError
-from tinystories.tokenizer import END_OF_TEXT, END_OF_TEXT_ID, load_tokenizer, save_tokenizer, train_tokenizer
+from tinystories.tokenizer import END_OF_TEXT, END_OF_TEXT_ID, load_tokenizer, train_tokenizer
 
 # Text as it may come, and the pieces that could trip a tokenizer.
 PIECES = st.sampled_from(
@@ -83,33 +87,98 @@ def test_a_missing_file_names_the_stage_that_makes_it(tmp_path):
         load_tokenizer(tmp_path / "tokenizer.json")
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "\0", "cut", "not UTF-8"])
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_tokenizer(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.endswith("again") and message.isprintable() and len(message) < 400
+    return message
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "\0", "cut", "not UTF-8", '{"model": {}, "model": {}}'])
 def test_a_damaged_file_is_refused(tmp_path, tokenizer_file, damage):
     path = tmp_path / "tokenizer.json"
     whole = tokenizer_file.read_bytes()
     path.write_bytes({"cut": whole[: len(whole) // 2], "not UTF-8": b"\xff" + whole}.get(damage, damage.encode()))
-    with pytest.raises(UserError, match="not a tokenizer") as caught:
-        load_tokenizer(path)
-    assert len(str(caught.value).splitlines()) == 1
+    assert "not readable as JSON" in refusal(path) or "JSON list" in refusal(path) or "no model" in refusal(path)
 
 
-def test_a_tokenizer_with_the_end_of_text_elsewhere_is_refused(tmp_path, tokenizer):
-    other = json.loads(tokenizer.to_str())
-    vocabulary = other["model"]["vocab"]
+def swapped(values: dict[str, Any]) -> None:
+    vocabulary = values["model"]["vocab"]
     first = next(word for word, number in vocabulary.items() if number == 1)
     vocabulary[first], vocabulary[END_OF_TEXT] = 0, 1
-    other["added_tokens"][0]["id"] = 1
-    path = tmp_path / "tokenizer.json"
-    save_tokenizer(Tokenizer.from_str(json.dumps(other)), path)
-    with pytest.raises(UserError, match=r"has no <\|endoftext\|> as entry 0"):
-        load_tokenizer(path)
+    values["added_tokens"][0]["id"] = 1
 
 
-def test_a_tokenizer_without_an_end_of_text_is_refused(tmp_path, tokenizer):
-    other = json.loads(tokenizer.to_str())
-    other["added_tokens"][0]["content"] = "<|other|>"
-    other["model"]["vocab"]["<|other|>"] = other["model"]["vocab"].pop(END_OF_TEXT)
-    path = tmp_path / "tokenizer.json"
-    save_tokenizer(Tokenizer.from_str(json.dumps(other)), path)
-    with pytest.raises(UserError, match=r"has no <\|endoftext\|> as entry 0"):
-        load_tokenizer(path)
+def renamed(values: dict[str, Any]) -> None:
+    values["added_tokens"][0]["content"] = "<|other|>"
+    values["model"]["vocab"]["<|other|>"] = values["model"]["vocab"].pop(END_OF_TEXT)
+
+
+def put(value: Any, *keys: str | int) -> Callable[[Any], None]:
+    """The change that sets what `keys` lead to."""
+
+    def change(values: Any) -> None:
+        for key in keys[:-1]:
+            values = values[key]
+        values[keys[-1]] = value
+
+    return change
+
+
+BYTE = "\u0120"  # as a byte-level BPE writes the space
+OTHER_FORMS = [
+    ("the end of the text elsewhere", swapped, "has no <|endoftext|> as entry 0"),
+    ("no end of the text", renamed, "has no <|endoftext|> as entry 0"),
+    # Those that tokenizers takes: letters lost without a word, other ids each time, 10 GB of padding, a panic.
+    ("a byte missing", lambda values: values["model"]["vocab"].pop("Ã"), "not numbered from 0"),
+    ("a byte of another name", lambda values: put(values["model"]["vocab"].pop("Ã"), "model", "vocab", "xyzzy")(values),
+     "not made of the 256 bytes"),
+    ("an entry that is no bytes", put(300, "model", "vocab", "a b"), "not made of the 256 bytes"),
+    ("dropout", put(0.5, "model", "dropout"), "its model.dropout"),
+    ("padding", put({"strategy": {"Fixed": 10**8}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+                     "pad_type_id": 0, "pad_token": "x"}, "padding"), "its padding"),
+    ("a prefix of subwords", put("##", "model", "continuing_subword_prefix"), "its model.continuing_subword_prefix"),
+    ("truncation", put({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 5}, "truncation"),
+     "its truncation"),
+    ("small letters", put({"type": "Lowercase"}, "normalizer"), "its normalizer"),
+    ("another splitting", put({"type": "Whitespace"}, "pre_tokenizer"), "its pre_tokenizer"),
+    ("no splitting", lambda values: values.pop("pre_tokenizer"), "its pre_tokenizer"),
+    ("another model", put("WordLevel", "model", "type"), "its model.type"),
+    ("another version", put("2.0", "version"), "its version"),
+    ("an unknown setting", put(1, "model", "more"), "its model.more"),
+    # Numbers that a token file cannot hold, or that two entries share.
+    ("a number twice", put(5, "model", "vocab", BYTE), "not numbered from 0"),
+    ("a number too large", put(70_000, "model", "vocab", BYTE), "not numbered from 0"),
+    ("a number below 0", put(-1, "model", "vocab", BYTE), "not numbered from 0"),
+    ("a number that is none", put("5", "model", "vocab", BYTE), "has a number"),
+    ("a merge of what is no entry", put(["zz", "qq"], "model", "merges", 0), "its merges"),
+    ("a merge that is none", put("zz", "model", "merges", 0), "its merges"),
+    ("a merge of numbers", put([1, 2], "model", "merges", 0), "its merges"),
+    ("no merges", lambda values: values["model"].pop("merges"), "its merges"),
+    ("no vocabulary", put([], "model", "vocab"), "has no <|endoftext|>"),
+    ("no model", put(None, "model"), "it has no model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), [row[1:] for row in OTHER_FORMS], ids=[row[0] for row in OTHER_FORMS])
+def test_a_tokenizer_of_another_form_is_refused(tmp_path, tokenizer, change, words):
+    path, values = tmp_path / "tokenizer.json", json.loads(tokenizer.to_str())
+    change(values)
+    path.write_text(json.dumps(values))
+    assert words in refusal(path)
+
+
+def test_the_largest_vocabulary_and_no_larger(tmp_path, tokenizer):
+    path, values = tmp_path / "tokenizer.json", json.loads(tokenizer.to_str())
+    vocabulary = values["model"]["vocab"]
+    letters = [entry for entry in vocabulary if len(entry) == 1]
+    words = map("".join, product(letters, repeat=3))
+    while len(vocabulary) < 65_536:
+        vocabulary.setdefault(next(words), len(vocabulary))
+    path.write_text(json.dumps(values))
+    assert load_tokenizer(path).get_vocab_size() == 65_536
+    vocabulary[next(words)] = 65_536
+    path.write_text(json.dumps(values))
+    assert "not numbered from 0 to at most 65535" in refusal(path)

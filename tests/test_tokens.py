@@ -13,11 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinystories import encoding
+from tinystories import encoding, tokens
 from tinystories.errors import UserError
 from tinystories.files import sha256_of
 from tinystories.tokenizer import END_OF_TEXT, save_tokenizer, train_tokenizer
-from tinystories.tokens import Split, TokenMeta, matching_tokenizer, open_tokens, read_meta, write_meta, write_tokens
+from tinystories.tokens import (
+    Split,
+    TokenMeta,
+    check_counts,
+    matching_tokenizer,
+    open_tokens,
+    read_meta,
+    write_meta,
+    write_tokens,
+)
 
 STORIES = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda t: END_OF_TEXT not in t))
 
@@ -112,7 +121,7 @@ def test_a_missing_file(tmp_path, token_file):
         open_tokens(tmp_path / "train.bin", token_file[1], 300)
 
 
-@pytest.mark.parametrize("cut", [1, 2, 100])
+@pytest.mark.parametrize("cut", [1, 2, 3, 100])  # also in the middle of a token
 def test_a_cut_file(copied, cut):
     path, split = copied
     path.write_bytes(path.read_bytes()[:-cut])
@@ -156,7 +165,7 @@ def test_meta_is_missing(tmp_path):
         read_meta(tmp_path / "meta.json")
 
 
-LIES: list[Any] = [0, -1, "5", 5.0, True, None, []]
+LIES: list[Any] = [0, -1, "5", 5.0, True, None, [], 2**53 + 1]
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -208,8 +217,41 @@ def test_tokens_of_another_tokenizer_are_refused(tmp_path, meta, stories):
 
 
 def test_a_meta_that_lies_about_the_vocabulary_is_refused(meta, tokenizer_file):
-    with pytest.raises(UserError, match="not the tokenizer that the token files were made with"):
+    with pytest.raises(UserError, match=r"tokenizer.json: 300 entries, but meta.json says 400"):
         matching_tokenizer(replace(meta, vocab_size=400), tokenizer_file)
+
+
+def test_another_tokenizer_is_not_even_tried(tmp_path, meta, monkeypatch):
+    """It could be one that fills the memory."""
+    monkeypatch.setattr(tokens, "load_tokenizer", lambda path: pytest.fail("it was loaded"))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="not the tokenizer that the token files were made with"):
+        matching_tokenizer(meta, tmp_path / "tokenizer.json")
+
+
+def test_counts_of_the_tokens_themselves_are_accepted(token_file, tokenizer, monkeypatch):
+    path, split = token_file
+    for block in (7, split.tokens - 1, split.tokens, 2**20):
+        monkeypatch.setattr(tokens, "BLOCK", block)
+        check_counts(path, open_tokens(path, split, 300), split, tokenizer)
+
+
+@given(texts=STORIES.filter(bool))
+def test_any_story_has_as_many_bytes_as_its_tokens(tokenizer, texts):
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "tokens.bin"
+        split = write_tokens(iter(texts), tokenizer, path, total_bytes=1)
+        check_counts(path, open_tokens(path, split, 300), split, tokenizer)
+
+
+@pytest.mark.parametrize("field", ["stories", "bytes"])
+@pytest.mark.parametrize("change", [-1, 1, 1000])
+def test_meta_that_lies_about_stories_or_bytes_is_refused(token_file, tokenizer, field, change):
+    """Bits per byte would be wrong by as much, and no checksum would tell."""
+    path, split = token_file
+    wrong = replace(split, **{field: getattr(split, field) + change})
+    with pytest.raises(UserError, match=r"train.bin: 60 stories of [\d,]+ bytes, but meta.json says [\d,]+ stories of"):
+        check_counts(path, open_tokens(path, wrong, 300), wrong, tokenizer)
 
 
 def test_tokens_without_a_tokenizer_are_refused(tmp_path, meta):

@@ -5,6 +5,16 @@ import re
 _ADDRESS = re.compile(r"[\w+.-]+://[^\s'\"<>`]+")
 
 
+def is_address(text: str) -> bool:
+    """Whether this is a URL, or meant as one (`https:/host`), and no path: a drive's name has one letter."""
+    return re.match(r"\s*[A-Za-z][\w+.-]+:/", text) is not None
+
+
+def may_hold_credentials(text: str) -> bool:
+    """Whether this is an address that says more than scheme, host and path: a user, a password, a query."""
+    return is_address(text) and any(sign in text for sign in "@?#")
+
+
 def without_credentials(text: str) -> str:
     """The text with each address in it cut to scheme, host and path; user, password and query may be secret."""
     return _ADDRESS.sub(lambda found: _bare(found[0]), text)

@@ -3,7 +3,10 @@
 import ctypes
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +14,15 @@ import torch
 from tinystories.console import warn
 from tinystories.errors import UserError
 from tinystories.params import Params
+from tinystories.paths import state_directory
 
 # Compiling takes half a minute on a CPU and makes steps up to twice as fast. A small CPU computes this many operations
 # in about a minute: a training of more is compiled.
 OPERATIONS_WORTH_COMPILING = 1e13
+
+# What errors say that PyTorch has no exceptions of their own for: on a CPU, on MPS, in CUDA's libraries.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|_ALLOC_FAILED")
+_DEVICE_ERROR = re.compile(r"(CUDA|cuDNN|HIP|MPS)( \w+)? error|Triton Error", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ def choose_backend(params: Params, vocab_size: int) -> Backend:
         compiled = device.type == "cuda" or (
             device.type == "cpu" and _operations(params, vocab_size) > OPERATIONS_WORTH_COMPILING
         )
+    # PyTorch loads again what it has compiled, by pickle: not from /tmp, where anybody could have put it.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(state_directory() / "compiled"))
     problem = _problem_with_compiling(device) if compiled else None
     if problem and train.compile == "on":
         raise UserError(f"train.compile is on, but torch.compile fails here ({problem}); it should be auto or off")
@@ -74,6 +84,20 @@ def _problem_with_compiling(device: torch.device) -> str | None:
     return None
 
 
+def compute_deterministically() -> None:
+    """Let a GPU add up in the same order every time, so that the same training gives the same bits. A CPU does anyway.
+
+    To be called first: cuBLAS reads its setting once.
+    """
+    from torch._inductor import config
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    # It serves to find mistakes, and costs time in each step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    config.deterministic = True  # else kernels are chosen by their speed in a trial
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep what a step frees for the next one, a tenth of a step's time on a CPU.
 
@@ -86,6 +110,24 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_max = -1, -4  # malloc.h
     set_option(mmap_max, 0)
     set_option(trim_threshold, 2**31 - 1)
+
+
+@contextmanager
+def device_problems(lower: str) -> Iterator[None]:
+    """Say in one line what the device cannot do during the block. `lower`: the parameters that lower its memory.
+
+    Errors: UserError for memory that is not there, and for a device that fails or is gone.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        first = next(iter(str(error).splitlines()), "")[:200]
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(first):
+            size = re.search(r"allocate [\d.]+ \w+", first)
+            raise UserError(f"out of memory{f' (cannot {size[0]})' if size else ''}; lower {lower}") from None
+        if isinstance(error, torch.AcceleratorError) or _DEVICE_ERROR.search(first):
+            raise UserError(f"the device fails ({first}); once it works, run again: what was saved stands") from None
+        raise
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -3,23 +3,25 @@
 It is the layout of `transformers`' stock class `Qwen3ForCausalLM`: config.json, model.safetensors and the tokenizer.
 """
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tinystories.attention import NORM_EPSILON, ROPE_THETA
-from tinystories.errors import UserError
-from tinystories.files import read_json, write_json
+from tinystories.errors import UserError, shorten
+from tinystories.files import checksum, save_tensors, write_json
 from tinystories.model import GPT
 from tinystories.params import Model as Shape
+from tinystories.reading import read_json
 from tinystories.tokenizer import END_OF_TEXT, END_OF_TEXT_ID
 
 WEIGHTS = "model.safetensors"
+CHECKSUM = "checksum"  # in config.json, of weights and config; others skip the keys that they do not know
 
 # Our stacked weights, and the names that one layer's part of each has there.
 _STACKED = {
@@ -40,8 +42,10 @@ def save_checkpoint(model: GPT, tokenizer: Path, directory: Path) -> None:
     part = directory.with_name(f".{directory.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_file(_to_stock_names(model), part / WEIGHTS, metadata={"format": "pt"})
-    write_json(part / "config.json", _config(model))
+    weights = {name: weight.detach().float().cpu().clone() for name, weight in _stock_views(model).items()}
+    save_tensors(weights, part / WEIGHTS, metadata={"format": "pt"})
+    config = _config(model.shape, model.vocab_size)
+    write_json(part / "config.json", {**config, CHECKSUM: checksum(config, part / WEIGHTS)})
     write_json(part / "generation_config.json", {"bos_token_id": END_OF_TEXT_ID, "eos_token_id": END_OF_TEXT_ID})
     shutil.copyfile(tokenizer, part / "tokenizer.json")
     write_json(
@@ -61,9 +65,10 @@ def save_checkpoint(model: GPT, tokenizer: Path, directory: Path) -> None:
 def load_checkpoint(directory: Path) -> GPT:
     """The model of a checkpoint directory, fp32, on the CPU.
 
-    Errors: UserError where a file is missing or damaged, or weights and config.json do not agree.
+    Errors: UserError where a file is missing or damaged in a single bit, or weights and config.json do not agree.
     """
-    config = read_json(directory / "config.json")
+    path, again = directory / "config.json", "run the stage train again"
+    config = read_json(path)
     try:
         shape = Shape(
             context_length=config["max_position_embeddings"],
@@ -71,32 +76,50 @@ def load_checkpoint(directory: Path) -> GPT:
             layers=config["num_hidden_layers"],
             heads=config["num_attention_heads"],
         )
-        model = GPT(shape, config["vocab_size"])
-        differing = {key for key, value in _config(model).items() if config.get(key) != value}
-    except (KeyError, TypeError, ValueError, RuntimeError):
+        vocab_size, total = config["vocab_size"], config[CHECKSUM]
+        differing = {key for key, value in _config(shape, vocab_size).items() if config.get(key) != value}
+        if type(vocab_size) is not int or vocab_size < 1:
+            differing.add("vocab_size")
+    except KeyError as error:
+        differing = {str(error.args[0])}
+    except ValueError:
         differing = {"the model's shape"}
     if differing:
-        raise UserError(f"{directory / 'config.json'}: not one that train writes ({', '.join(sorted(differing))})")
+        raise UserError(f"{path}: not one that train writes ({', '.join(sorted(differing))})")
     path = directory / WEIGHTS
     try:
+        if not _fits(path, shape, vocab_size):
+            raise UserError(f"{path}: its tensors are not those of config.json; {again}")
+        if checksum(_config(shape, vocab_size), path) != total:
+            raise UserError(f"{path}: altered since train wrote it, or config.json is: the checksum differs; {again}")
         weights = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage train") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not readable ({error}); run the stage train again") from None
-    expected = {name: tensor.shape for name, tensor in _to_stock_names(model).items()}
-    if {name: tensor.shape for name, tensor in weights.items()} != expected:
-        raise UserError(f"{path}: its tensors are not those of config.json; run the stage train again")
-    model.load_state_dict(_from_stock_names(weights, model))
+        raise UserError(f"{path}: not readable ({shorten(str(error), 200)}); {again}") from None
+    model = GPT(shape, vocab_size)
+    for name, view in _stock_views(model).items():
+        view.copy_(weights[name])
     return model
 
 
-def _config(model: GPT) -> dict[str, Any]:
-    shape = model.shape
+def _fits(path: Path, shape: Shape, vocab_size: int) -> bool:
+    """Whether the header names the tensors of such a model. Errors: SafetensorError, OSError."""
+    with safe_open(path, framework="pt") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        found = {name: (part.get_dtype(), part.get_shape()) for name, part in parts.items()}
+    # A model as large as config.json says is made only where the file is as large: the header cannot lie about that.
+    if sum(math.prod(size) for _, size in found.values()) != shape.parameter_count(vocab_size):
+        return False
+    views = _stock_views(GPT(shape, vocab_size))
+    return found == {name: ("F32", list(view.shape)) for name, view in views.items()}
+
+
+def _config(shape: Shape, vocab_size: int) -> dict[str, Any]:
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
-        "vocab_size": model.vocab_size,
+        "vocab_size": vocab_size,
         "hidden_size": shape.embedding_size,
         "intermediate_size": shape.feed_forward_size,
         "num_hidden_layers": shape.layers,
@@ -118,24 +141,13 @@ def _config(model: GPT) -> dict[str, Any]:
     }
 
 
-def _to_stock_names(model: GPT) -> dict[str, Tensor]:
-    """Qwen3's tensors by name, fp32 on the CPU. The output is tied, so the embedding stands there once."""
-    ours = {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}
-    stock = {theirs: ours[name].clone() for name, theirs in _SINGLE.items()}
+def _stock_views(model: GPT) -> dict[str, Tensor]:
+    """Qwen3's tensors by name, each a view of ours. The output is tied, so the embedding stands there once."""
+    ours = model.state_dict()
+    stock = {theirs: ours[name] for name, theirs in _SINGLE.items()}
     for name, parts in _STACKED.items():
         for layer, weight in enumerate(ours[name]):
             pieces = weight if len(parts) > 1 else weight[None]
             for part, piece in zip(parts, pieces, strict=True):
-                stock[f"model.layers.{layer}.{part}.weight"] = piece.clone()
+                stock[f"model.layers.{layer}.{part}.weight"] = piece
     return stock
-
-
-def _from_stock_names(stock: dict[str, Tensor], model: GPT) -> dict[str, Tensor]:
-    ours = {name: stock[theirs] for name, theirs in _SINGLE.items()}
-    for name, parts in _STACKED.items():
-        stacked = [
-            torch.stack([stock[f"model.layers.{layer}.{part}.weight"] for part in parts])
-            for layer in range(model.shape.layers)
-        ]
-        ours[name] = torch.stack(stacked).view_as(model.state_dict()[name])
-    return ours

@@ -15,13 +15,19 @@ _console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(message: str) -> None:
-    """Print one line, above the progress bar where there is one."""
-    _console.print(message, markup=False)
+    """Print one line, or a table, above the progress bar where there is one."""
+    _console.print("\n".join(map(printable, message.split("\n"))), markup=False)
 
 
 def warn(message: str) -> None:
     """Print one line that begins with `warning:`."""
-    _console.print(f"warning: {message}", style="yellow" if _console.is_terminal else None, markup=False)
+    style = "yellow" if _console.is_terminal else None
+    _console.print(f"warning: {printable(message)}", style=style, markup=False)
+
+
+def printable(text: str) -> str:
+    """The text as one line, in which a server's words or a file's name cannot move the cursor or change colours."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def duration(seconds: float) -> str:
@@ -38,9 +44,9 @@ class Bar:
     """The progress of one piece of work: how far, and a few words that change (`loss 3.21, 4,000 tokens/s`)."""
 
     def __init__(self, title: str, total: float | None, done: float, live: Progress | None) -> None:
-        self._title, self._total, self._done, self._detail = title, total, done, ""
+        self._title, self._total, self._done, self._detail = printable(title), total, done, ""
         self._live = live
-        self._task = live.add_task(title, total=total, completed=int(done), detail="") if live else None
+        self._task = live.add_task(self._title, total=total, completed=int(done), detail="") if live else None
         self._start = self._last_line = time.monotonic()
         self._first: tuple[float, float] | None = None  # when the first piece was done, and how far that was
 

@@ -25,7 +25,7 @@ AT_ONCE = 2**22  # bytes of text whose words are found at once; takes up to 40 t
 REMEMBERED = 2**20  # characters of words, about 150,000 words, whose ids are kept from one such text to the next
 TO_TOKENIZER = 2**19  # bytes, or characters, that `tokenizers` gets at once: it takes more than 100 bytes for each
 
-_WORD_END = re.compile(rb"[!-~](?=[ \n])")
+_WORD_END = re.compile(r"[!-~](?=[ \n])")
 
 Text = TypeVar("Text", str, bytes)
 
@@ -51,12 +51,11 @@ def encode_stories(stories: Iterable[str], tokenizer: Tokenizer) -> Iterator[byt
 def _texts(stories: Iterable[str]) -> Iterator[bytes]:
     """The stories, long ones in parts that end where a word does, and END_OF_TEXT after each story."""
     for story in stories:
-        data = story.encode()
         start = 0
-        while len(data) - start > AT_ONCE and (end := _WORD_END.search(data, start + AT_ONCE)):
-            yield data[start : end.end()]
+        while len(story) - start > AT_ONCE and (end := _WORD_END.search(story, start + AT_ONCE)):
+            yield story[start : end.end()].encode()
             start = end.end()
-        yield data[start:]
+        yield story[start:].encode()
         yield END_OF_TEXT.encode()
 
 

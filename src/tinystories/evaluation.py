@@ -1,21 +1,22 @@
 """The `evaluate` stage: the checkpoint, as anyone else would load it, scored on the whole validation set."""
 
-import shutil
+import math
 
 import torch
 
 from tinystories import paths
-from tinystories.backend import choose_device
+from tinystories.backend import choose_device, device_problems
 from tinystories.checkpoint import load_checkpoint
 from tinystories.console import progress, say
 from tinystories.errors import UserError
-from tinystories.files import write_json, write_text
+from tinystories.files import copy_file, write_json, write_text
 from tinystories.params import Params
 from tinystories.samples import sample_page
 from tinystories.scoring import score
-from tinystories.tokens import matching_tokenizer, open_tokens, read_meta
+from tinystories.tokens import check_counts, matching_tokenizer, open_tokens, read_meta
 
 
+@device_problems("evaluate.batch_size")
 def evaluate(params: Params) -> None:
     """Write reports/evaluate.json, and reports/samples/: the pages of all epochs and the final one.
 
@@ -30,6 +31,7 @@ def evaluate(params: Params) -> None:
             "run the stage train again"
         )
     tokens = open_tokens(paths.TOKENS_VALID, meta.valid, meta.vocab_size)
+    check_counts(paths.TOKENS_VALID, tokens, meta.valid, tokenizer)
     # Where it was trained is where it is scored: train.device, not a second parameter that could disagree.
     model.to(choose_device(params.train.device))
     dtype = torch.bfloat16 if params.evaluate.precision == "bf16" else torch.float32
@@ -38,11 +40,13 @@ def evaluate(params: Params) -> None:
         valid = score(
             model.frozen(dtype), tokens, meta.valid.bytes, params.evaluate.batch_size, lambda: bar.advance(window)
         )
+    if not math.isfinite(valid.loss):
+        raise UserError(f"{paths.CHECKPOINT}: its validation loss is {valid.loss}; run the stage train again")
     say(f"Validation: loss {valid.loss:.4f}, PPL {valid.perplexity:,.2f}, {valid.bits_per_byte:.4f} bits per byte")
     page = sample_page(model.frozen(), tokenizer, params.sample, params.seed, "Final samples")
     paths.SAMPLES.mkdir(parents=True, exist_ok=True)
     for epoch_page in sorted(paths.EPOCH_SAMPLES.glob("epoch_*.md")):
-        shutil.copyfile(epoch_page, paths.SAMPLES / epoch_page.name)
+        copy_file(epoch_page, paths.SAMPLES / epoch_page.name)
     write_text(paths.FINAL_SAMPLES, page)
     write_json(
         paths.EVALUATION,

@@ -1,17 +1,23 @@
-"""Writing files whole or not at all, by one process at a time, and reading back what was written."""
+"""Writing files whole or not at all, by one process at a time."""
 
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from tinystories.console import say
-from tinystories.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COPY_BLOCK = 1 << 20  # bytes
 
 
 @contextmanager
@@ -23,14 +29,61 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
+        with names_the_file(path), part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # which would hide what went wrong first
+            part.unlink()
         raise
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy bytes, whole or not at all."""
+    with source.open("rb") as file, whole_file(target) as copy:
+        shutil.copyfileobj(file, copy, COPY_BLOCK)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Let `target` be the same file as `source`, which takes no room on the disk; where that cannot be, a copy.
+
+    For files that nobody changes in place.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        copy_file(source, target)
+
+
+@contextmanager
+def names_the_file(path: Path) -> Iterator[None]:
+    """While the block writes `path`: a full disk says what is wrong, but not where. The OSError gets the name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def save_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, flushed to the disk. Errors: OSError with the file's name, as for any other file."""
+    from safetensors import SafetensorError  # heavy, and most stages do without
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:  # its word for a full disk, too: `I/O error: ... (os error 28)`
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -62,20 +115,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Errors: UserError where the file is missing, unreadable or no object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); run the stage that writes it again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: found a JSON {type(value).__name__}, expected an object")
-    return value
-
-
 def sha256_of(path: Path) -> str:
     """The file's sha256 in hexadecimal, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(value: Any, path: Path) -> str:
+    """The sha256 of a JSON value, however it is laid out, and of a file beside it, together in hexadecimal."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(f"{text}{sha256_of(path)}".encode()).hexdigest()

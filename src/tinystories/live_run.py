@@ -13,7 +13,10 @@ from tinystories.console import warn
 from tinystories.record import Point
 from tinystories.tracking import Run, Status, reason
 
+LONGEST_STOP = 5.0  # seconds that whoever stops a training waits for MLflow
 SEND_EVERY = 2.0  # seconds: many points in one call, for a call costs tens of milliseconds
+
+LONGEST_END = 10.0  # seconds that the end of a training may be held up
 
 _Text = tuple[str, str]  # an artifact's path and content
 
@@ -48,6 +51,7 @@ class LiveRun:
         self._params, self._tags = dict(params), dict(tags)
         self._run: Run | None = None
         self._over = False
+        self._opened = time.monotonic()
         self._queue: queue.SimpleQueue[list[Point] | _Text | Status] = queue.SimpleQueue()
         # A daemon: a call that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -67,8 +71,17 @@ class LiveRun:
         """Write or replace an artifact, such as `samples/epoch_1.md`. Returns at once."""
         self._put((path, content))
 
-    def close(self, status: Status, timeout: float = 10.0) -> str | None:
-        """Send what is left and set the run's status, within `timeout` seconds. Returns the run's id, if it has one."""
+    def close(self, status: Status, timeout: float | None = None) -> str | None:
+        """Send what is left and set the run's status, within `timeout` seconds. Returns the run's id, if it has one.
+
+        Without a `timeout`, a server may take a twentieth of the time since the run was opened; a second in any case.
+        """
+        if timeout is None:
+            timeout = min(max((time.monotonic() - self._opened) / 20, 1.0), LONGEST_END)
+            if self._uri.startswith("sqlite"):
+                timeout = LONGEST_END  # a database on this disk answers; but a new one takes seconds to be made
+        if status == "KILLED":
+            timeout = min(timeout, LONGEST_STOP)
         self._put(status)
         self._thread.join(timeout)
         if self._thread.is_alive():

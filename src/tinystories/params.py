@@ -1,20 +1,23 @@
 """The typed schema of `params.yaml`, and the only code that reads that file."""
 
 import difflib
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from tinystories.errors import UserError
+from tinystories.addresses import may_hold_credentials
+from tinystories.errors import UserError, shorten
 from tinystories.paths import PARAMS
+from tinystories.plain_yaml import Unplain, read_yaml
 
 LARGEST_VOCABULARY = 65_536  # a token is stored in two bytes
 SMALLEST_VOCABULARY = 257  # 256 bytes and <|endoftext|>
-LARGEST_FILE = 1_000_000  # bytes; a params.yaml is a page long
+MOST_PARAMETERS = 10**10  # ten billion: a training holds four numbers for each, 160 GB
+MOST_TOKENS_AT_ONCE = 2**24  # of a batch: with any vocabulary more numbers than a machine holds
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
@@ -23,14 +26,19 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 
 
 def _one_line(text: str) -> str:
-    if not text.strip():
-        raise ValueError("should not be empty")
-    if text.splitlines() != [text]:
-        raise ValueError("should be one line")
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", text):
+        raise ValueError("should be one line, without control characters")
     return text
 
 
-Line = Annotated[str, AfterValidator(_one_line)]
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("should not be empty")
+    return text
+
+
+LineOrNone = Annotated[str, AfterValidator(_one_line)]
+Line = Annotated[LineOrNone, AfterValidator(_not_empty)]
 
 
 class _Section(BaseModel):
@@ -50,11 +58,28 @@ class EmbeddedSource(_Section):
     seed: Seed
 
 
+def _without_secrets(way_out: str) -> AfterValidator:
+    """Refuse an address that may hold a secret: this file is in git, and DVC copies its values into dvc.lock."""
+
+    def check(text: str) -> str:
+        if may_hold_credentials(text):
+            raise ValueError(f"should have no user, password or query in it, for they would reach git; {way_out}")
+        return text
+
+    return AfterValidator(check)
+
+
+Stories = Annotated[
+    LineOrNone, _without_secrets("a password may stand in ~/.netrc; or download the file, and give its path")
+]
+TrackingAddress = Annotated[LineOrNone, _without_secrets("the variable MLFLOW_TRACKING_URI may have them")]
+
+
 class FilesSource(_Section):
     """The user's own text. `train`, `valid`: path, glob or URL; `held_out`: share of stories where `valid` is empty."""
 
-    train: str
-    valid: str
+    train: Stories
+    valid: Stories
     held_out: Annotated[float, Field(gt=0, le=0.5)]
 
 
@@ -111,6 +136,12 @@ class Model(_Section):
         """
         return -(-8 * self.embedding_size // 3 // 64) * 64
 
+    def parameter_count(self, vocab_size: int) -> int:
+        """Trained numbers of a model of this shape, the tied embedding counted once."""
+        width, norms = self.embedding_size, 2 * self.embedding_size + 2 * self.head_size
+        block = 4 * width**2 + 3 * width * self.feed_forward_size + norms
+        return vocab_size * width + self.layers * block + width
+
 
 class Train(_Section):
     """The training: units stand in params.yaml."""
@@ -127,13 +158,14 @@ class Train(_Section):
     device: Literal["auto", "cuda", "mps", "cpu"]
     precision: Literal["auto", "bf16", "fp32"]
     compile: Literal["auto", "on", "off"]
+    deterministic: bool
     log_every: Count
     save_every: Annotated[float, Field(gt=0, le=1e6)]
 
     @model_validator(mode="before")
     @classmethod
     def _on_and_off(cls, values: Any) -> Any:
-        # YAML 1.1 reads a bare `on` as true, and DVC writes true where `-S train.compile=on` was asked for.
+        # Programs that write YAML 1.1 turn a bare `on` into true, and so does who thinks of it as a switch.
         if isinstance(values, dict) and isinstance(values.get("compile"), bool):
             values = {**values, "compile": "on" if values["compile"] else "off"}
         return values
@@ -173,7 +205,7 @@ class MLflow(_Section):
     """Where the record goes. An empty `tracking_uri` means mlflow.db at the repository's root."""
 
     experiment: Line
-    tracking_uri: str
+    tracking_uri: TrackingAddress
 
 
 class Params(_Section):
@@ -188,33 +220,25 @@ class Params(_Section):
     sample: Sample
     mlflow: MLflow
 
-
-class _Loader(yaml.SafeLoader):
-    """Plain YAML without tags; a key that stands twice is an error, not a silent choice of the last."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            value = super().construct_object(node, deep)
-            if isinstance(value, str):
-                value.encode()  # "\\ud800" is half a character, which nothing could print or save
-        except ValueError as error:  # also of a date or a number that cannot be: say where
-            raise yaml.constructor.ConstructorError(None, None, " ".join(str(error).split()), node.start_mark) from None
-        return value
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} should be text", key_node.start_mark
+    @model_validator(mode="after")
+    def _a_machine_holds_it(self) -> Self:
+        shape = self.model
+        parameters = shape.parameter_count(self.tokenizer.vocab_size)
+        if parameters > MOST_PARAMETERS:
+            raise ValueError(
+                f"model.embedding_size is {shape.embedding_size} and model.layers is {shape.layers}; "
+                f"that gives {parameters:.2g} parameters, and there should be at most {MOST_PARAMETERS:.2g}"
+            )
+        for key, batch in (
+            ("train.batch_size", self.train.batch_size),
+            ("evaluate.batch_size", self.evaluate.batch_size),
+        ):
+            if batch * shape.context_length > MOST_TOKENS_AT_ONCE:
+                raise ValueError(
+                    f"{key} is {batch} and model.context_length is {shape.context_length}; "
+                    f"a batch should have at most {MOST_TOKENS_AT_ONCE:,} tokens"
                 )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice in one section", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        return self
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -222,21 +246,7 @@ def load_params(path: Path = PARAMS) -> Params:
 
     Errors: UserError, one line with the key, the value found and what would be right.
     """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{path}: {path.stat().st_size:,} bytes; a parameter file has less than {LARGEST_FILE:,}")
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file here ({Path.cwd()}); run the stage from the repository's root") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror})") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: {_yaml_problem(error)}") from None
-    if not isinstance(values, dict):
-        found = "nothing" if values is None else f"a {type(values).__name__}"
-        raise UserError(f"{path}: found {found}; expected the sections {', '.join(Params.model_fields)}")
+    values = read_yaml(path)
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -246,18 +256,9 @@ def load_params(path: Path = PARAMS) -> Params:
         raise UserError(f"{path}: {_explain(problems[0])}{more}") from None
 
 
-def _yaml_problem(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        return f"{place}{error.problem or error.context or 'not YAML'}"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _explain(problem: ErrorDetails) -> str:
     """One line for one of pydantic's findings."""
-    key = _cut(".".join(str(part) for part in problem["loc"]))
-    key = key if key.isprintable() else ascii(key)
+    key = shorten(".".join(str(part) for part in problem["loc"]))
     value, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         known = _keys_of(problem["loc"][:-1])
@@ -269,10 +270,15 @@ def _explain(problem: ErrorDetails) -> str:
         reason = str(context["error"])
         # What a check of a whole section finds already names its keys.
         return reason if isinstance(value, dict | BaseModel) else f"{key} is {_shown(value)}; it {reason}"
+    if isinstance(value, Unplain):
+        written = f"'{value.text}', in quotes" if kind == "string_type" else " or ".join(value.numbers)
+        readings = " or ".join(value.readings)
+        return f"{key} is {shorten(value.text)}, which YAML takes for {shorten(readings)}; write {shorten(written)}"
     wanted = {
         "int_type": "a whole number",
         "int_from_float": "a whole number",
         "float_type": "a number",
+        "bool_type": "true or false",
         "finite_number": "a finite number",
         "string_type": "text",
         "tuple_type": "a list",
@@ -286,8 +292,8 @@ def _explain(problem: ErrorDetails) -> str:
     line = (
         f"{key} is {_shown(value)}; it should be {wanted}" if wanted else f"{key} is {_shown(value)}: {problem['msg']}"
     )
-    if isinstance(value, str) and kind in ("int_type", "float_type"):
-        line += ", without quotes" + (" (YAML wants 1.0e-3, not 1e-3)" if "e" in value.lower() else "")
+    if isinstance(value, str) and value[-1:].isdigit() and kind in ("int_type", "float_type"):
+        line += ", without quotes"
     return line
 
 
@@ -299,16 +305,21 @@ def _keys_of(location: tuple[int | str, ...]) -> list[str]:
     return list(section.model_fields)
 
 
+class _Shown(reprlib.Repr):
+    """Like repr, which however would write out all that a few nested aliases stand for, and any password."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        if may_hold_credentials(x):
+            return "an address (not shown)"
+        return repr(x) if level == self.maxlevel else super().repr_str(x, level)
+
+
 def _shown(value: Any) -> str:
     """The value as YAML would have it, cut to a readable length."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list | dict | set):
-        return _cut(reprlib.repr(value))  # repr would write out all that a few nested aliases stand for
-    return _cut(repr(value) if isinstance(value, str) else str(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, str | list | dict | set):
+        return shorten(_Shown().repr(value))
+    return shorten(str(value))

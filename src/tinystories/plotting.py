@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from tinystories.errors import UserError
+from tinystories.errors import UserError, shorten
 from tinystories.files import whole_file
+from tinystories.reading import read_csv
 
 HISTORY_COLUMNS = ("step", "tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "seconds")
 EPOCH_COLUMNS = (
@@ -25,33 +26,33 @@ MOST_POINTS = 2_000  # a line is not wider than this many pixels
 MOST_LABELLED_EPOCHS = 10
 MOST_EPOCH_LINES = 60
 SMALLEST_LOSS = 1e-6  # the logarithmic axis has no 0
+LARGEST_VALUE = 1e15  # of any count, rate or loss: beyond it a figure is damaged, and no axis holds it
+LARGEST_PERPLEXITY = 1e305  # e^700, at which `scoring.perplexity` ends, and a little
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def read_table(path: Path, columns: tuple[str, ...], stage: str = "train") -> pd.DataFrame:
-    """Read a CSV file with at least one row, whose `columns` are all there and hold finite numbers.
+    """Read a CSV file with at least one row, whose `columns` are all there and hold numbers that a run could give.
 
     Errors: UserError with the file, what is wrong where, and the stage that writes it.
     """
     remedy = f"run the stage that writes it again (dvc repro -f -s {stage})"
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro {stage})") from None
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path}: not readable as CSV ({' '.join(str(error).split())}); {remedy}") from None
+    rows = read_csv(path, stage)
+    if not rows:
+        raise UserError(f"{path}: no row below the header; {remedy}")
+    table = pd.DataFrame(rows, dtype=str)
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}; {remedy}")
-    if table.empty:
-        raise UserError(f"{path}: no row below the header; {remedy}")
     numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce")
     for column in columns:
-        bad = np.flatnonzero(~np.isfinite(numbers[column].to_numpy(dtype=float)))
+        values = numbers[column].to_numpy(dtype=float)
+        largest = LARGEST_PERPLEXITY if column.endswith("_ppl") else LARGEST_VALUE
+        bad = np.flatnonzero(~((values >= 0) & (values <= largest)))
         if bad.size:
-            found = table[column].iloc[bad[0]]
-            raise UserError(f"{path}: {column} is {found!r} in row {bad[0] + 1}, expected a finite number; {remedy}")
+            found = f"{column} is {shorten(table[column].iloc[bad[0]])!r} in row {bad[0] + 1}"
+            raise UserError(f"{path}: {found}, expected a finite number from 0 to {largest:g}; {remedy}")
     return pd.DataFrame(numbers)
 
 
@@ -215,8 +216,12 @@ def _ticks(axes: Axes, candidates: Iterable[float], loss_of: Any) -> list[float]
             taken.append(tick)
     if len(taken) >= 4:
         return sorted(taken)
-    back = (lambda loss: loss) if loss_of(2.0) == 2.0 else np.exp
-    return [float(tick) for tick in MaxNLocator(6).tick_values(back(low), back(high)) if low <= loss_of(tick) <= high]
+    if loss_of(2.0) != 2.0:  # perplexities, which end where a float does
+        low_tick, high_tick = np.exp(np.minimum([low, high], 700.0))
+    else:
+        low_tick, high_tick = low, high
+    found = [float(tick) for tick in MaxNLocator(6).tick_values(low_tick, high_tick) if tick > 0]
+    return [tick for tick in found if low <= loss_of(tick) <= high]
 
 
 def _mark_epochs(axes: Axes, epochs: pd.DataFrame) -> None:
@@ -229,11 +234,12 @@ def _mark_epochs(axes: Axes, epochs: pd.DataFrame) -> None:
         if labelled:
             place = axes.get_xaxis_transform()
             style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 9, "color": GREY}
-            axes.annotate(f"epoch {epoch:,.0f}", (tokens, 1), (-4, -3), place, "offset points", **style)
+            label = axes.annotate(f"epoch {epoch:,.0f}", (tokens, 1), (-4, -3), place, "offset points", **style)
+            label.set_in_layout(False)
 
 
 def _annotate_final(axes: Axes, last: pd.Series) -> None:
-    axes.annotate(
+    label = axes.annotate(
         f"final validation: loss {last['valid_loss']:.4f} · PPL {perplexity(last['valid_ppl'])} · "
         f"{last['valid_bits_per_byte']:.4f} bits per byte",
         (last["tokens"], last["valid_loss"]),
@@ -246,3 +252,4 @@ def _annotate_final(axes: Axes, last: pd.Series) -> None:
         color=VERMILLION,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )
+    label.set_in_layout(False)  # it lies inside the axes, which need not shrink where its figures are long

@@ -3,9 +3,9 @@
 `tracking` sends it to MLflow. The stream of a training and `publish` both name their metrics here, so they agree.
 """
 
-import csv
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from tinystories import paths
 from tinystories.addresses import without_credentials
-from tinystories.errors import UserError
-from tinystories.files import read_json
+from tinystories.errors import UserError, shorten
 from tinystories.params import Params
+from tinystories.reading import read_csv, read_json
 
 _HISTORY = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
 _EPOCH = ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte")
@@ -107,7 +107,8 @@ def read_record() -> Record:
             raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
     run = read_json(paths.RUN)
     with _blame(paths.RUN):
-        key, name, run_id, environment = run["key"], run["name"], run["run_id"], dict(run["environment"])
+        key, environment = _text(run["key"]), dict(run["environment"])
+        name, run_id = (None if run[field] is None else _text(run[field]) for field in ("name", "run_id"))
         started, ended = (round(datetime.fromisoformat(run[at]).timestamp() * 1000) for at in ("started", "ended"))
     train, evaluation = read_json(paths.TRAIN_METRICS), read_json(paths.EVALUATION)
     with _blame(paths.TRAIN_METRICS):
@@ -116,9 +117,9 @@ def read_record() -> Record:
         final = final_metrics(evaluation)
     manifest = read_json(paths.RAW_MANIFEST)
     with _blame(paths.RAW_MANIFEST):
-        source, detail = str(manifest["source"]), json.dumps(manifest["detail"], ensure_ascii=False)
+        source, detail = _text(manifest["source"]), json.dumps(manifest["detail"], ensure_ascii=False)
         datasets = [
-            Dataset(source, manifest[part]["sha256"], context, detail, json.dumps(manifest[part]))
+            Dataset(source, _text(manifest[part]["sha256"]), context, detail, json.dumps(manifest[part]))
             for part, context in (("train", "training"), ("valid", "validation"))
         ]
     return Record(
@@ -136,7 +137,7 @@ def read_record() -> Record:
         final=final,
         table=_table(paths.EPOCHS),
         datasets=datasets,
-        report=without_credentials(paths.REPORT.read_text(encoding="utf-8")),
+        report=without_credentials(_read_report()),
     )
 
 
@@ -152,21 +153,27 @@ class _blame:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyError):
             raise UserError(f"{self._place}: {error} is missing; run the stage that writes it again") from None
-        if isinstance(error, TypeError | ValueError):
-            raise UserError(f"{self._place}: {error}; run the stage that writes it again") from None
+        if isinstance(error, TypeError | ValueError | OverflowError):
+            problem = shorten(str(error), 200)
+            raise UserError(f"{self._place}: {problem}; run the stage that writes it again") from None
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"found {reprlib.repr(value)}, expected text")
+    return value
+
+
+def _read_report() -> str:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)") from None
+        return paths.REPORT.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{paths.REPORT}: not UTF-8 at byte {error.start}; run the stage plot again") from None
 
 
 def _points(path: Path, started: int, ended: int, metrics: Callable[[Row], dict[str, float]]) -> list[Point]:
     points = []
-    for line, row in enumerate(_rows(path), start=2):
+    for line, row in enumerate(read_csv(path, "train"), start=2):
         with _blame(path, line):
             timestamp = min(started + round(1000 * float(row["seconds"])), ended)
             points += [Point(name, value, timestamp, int(row["step"])) for name, value in metrics(row).items()]
@@ -175,7 +182,7 @@ def _points(path: Path, started: int, ended: int, metrics: Callable[[Row], dict[
 
 def _table(path: Path) -> dict[str, list[Any]]:
     """The CSV as MLflow's tables have it: `columns`, and `data` row by row."""
-    rows = _rows(path)
+    rows = read_csv(path, "train")
     with _blame(path):
         data = [[_number(text) for text in row.values()] for row in rows]
     return {"columns": list(rows[0]) if rows else [], "data": data}

@@ -1,6 +1,5 @@
 """report.md: the run told to a person, written from the files that the stages left."""
 
-import math
 import re
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +10,11 @@ import pandas as pd
 from tinystories import paths
 from tinystories.addresses import without_credentials
 from tinystories.console import duration
-from tinystories.errors import UserError
-from tinystories.files import read_json, write_text
+from tinystories.errors import UserError, shorten
+from tinystories.files import write_text
 from tinystories.params import Params
 from tinystories.plotting import EPOCH_COLUMNS, evenly, perplexity, read_table, short_count
+from tinystories.reading import read_json
 
 MOST_EPOCHS_IN_TABLE = 50
 MOST_EPOCHS_WITH_SAMPLES = 6
@@ -104,16 +104,13 @@ class _Json:
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
-            found = "missing" if value is None else repr(value)
+            found = "missing" if value is None else shorten(repr(value))
             remedy = f"run the stage that writes it again (dvc repro -f -s {self._stage})"
             raise UserError(f"{self._path}: {key} is {found}, expected {wanted}; {remedy}")
         return value
 
     def number(self, key: str) -> float:
-        value = self.get(key, (int, float), "a number")
-        if not math.isfinite(value):  # json reads NaN and Infinity too
-            raise UserError(f"{self._path}: {key} is {value}, expected a finite number")
-        return float(value)
+        return float(self.get(key, (int, float), "a number"))
 
     def text(self, key: str) -> str:
         return str(self.get(key, (str,), "text"))
@@ -126,7 +123,7 @@ class _Json:
         try:
             return datetime.fromisoformat(self.text(key))
         except ValueError:
-            raise UserError(f"{self._path}: {key} is {self.text(key)!r}, expected an ISO 8601 time") from None
+            raise UserError(f"{self._path}: {key} is {shorten(self.text(key))!r}, expected an ISO 8601 time") from None
 
 
 def _result() -> str:

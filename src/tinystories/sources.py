@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tinystories import transfer
+from tinystories.addresses import is_address
 from tinystories.console import Bar, progress, say, warn
 from tinystories.corpus import Size, StoryWriter, read_stories, story_writer, write_stories
 from tinystories.errors import UserError
-from tinystories.files import write_json
+from tinystories.files import link_file, one_at_a_time, sha256_of, write_json
 from tinystories.params import EmbeddedSource, FilesSource, Params, TinyStoriesSource
 from tinystories.paths import RAW_MANIFEST, RAW_TRAIN, RAW_VALID, repository_root, state_directory
 
@@ -79,34 +79,47 @@ def prepare(params: Params) -> None:
 
 
 def _official(source: TinyStoriesSource) -> tuple[dict[str, Any], Size, Size]:
-    """Download the official files and keep their bytes as they are."""
+    """Download the official files, unless they are here already, and keep their bytes as they are."""
     files = EDITIONS[source.edition]
     _check_disk_space(files)
     for file, target in zip(files, (RAW_TRAIN, RAW_VALID), strict=True):
-        try:
-            transfer.fetch(file.url, target, size=file.size.bytes, sha256=file.size.sha256)
-        except UserError as error:
-            raise UserError(
-                f"{error}; without that network: `make quickstart` uses stories that the project writes itself, "
-                "data.source=files your own copy"
-            ) from None
+        kept = _kept(file)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(kept.with_suffix(".lock"), f"Another process downloads {file.name}; waiting for it"):
+            if not (kept.exists() and sha256_of(kept) == file.size.sha256):
+                _fetch(file, kept)
+            link_file(kept, target)
     train, valid = files
     detail = {"edition": source.edition, "url": OFFICIAL, "revision": REVISION, "license": LICENSE}
     return detail, train.size, valid.size
 
 
+def _kept(file: OfficialFile) -> Path:
+    """Where the file stays for the next time: DVC clears the outputs away before each run of the stage."""
+    return state_directory() / "downloads" / file.name
+
+
+def _fetch(file: OfficialFile, target: Path) -> None:
+    try:
+        transfer.fetch(file.url, target, size=file.size.bytes, sha256=file.size.sha256)
+    except UserError as error:
+        raise UserError(
+            f"{error}; without that network: `make quickstart` uses stories that the project writes itself, "
+            "data.source=files your own copy"
+        ) from None
+
+
 def _check_disk_space(files: Iterable[OfficialFile]) -> None:
     needed = sum(file.size.bytes for file in files)
     for file in files:
-        part = transfer.part_file(file.url)
-        needed -= part.stat().st_size if part.exists() else 0
+        needed -= sum(path.stat().st_size for path in (transfer.part_file(file.url), _kept(file)) if path.exists())
     for directory in (state_directory(), RAW_TRAIN.parent):
         directory.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(directory).free
         if free < needed:
             raise UserError(
                 f"{directory}: {free / 1e9:.1f} GB free on this disk; the download needs {needed / 1e9:.1f} GB, "
-                "and DVC's cache as much again"
+                "and what DVC keeps of it twice as much again"
             )
 
 
@@ -227,7 +240,7 @@ def _hash(story: str) -> int:
 def _locate(key: str, value: str) -> list[_Input]:
     """The files that a path, glob or URL names. Errors: UserError."""
     value = value.strip()
-    if "://" in value:
+    if is_address(value):
         try:
             return [_Input(key, transfer.shown(value), Path(), url=value)]
         except UserError as error:
@@ -259,13 +272,15 @@ def _downloaded(files: list[_Input]) -> Iterator[None]:
     if not urls:
         yield
         return
-    downloads = state_directory() / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="files-", dir=downloads) as directory:
+    directory = RAW_TRAIN.parent / ".downloads"  # of one name, so that what a killed stage left goes with the next one
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
         for number, file in enumerate(urls):
-            file.path = Path(directory) / f"{number}.txt"
+            file.path = directory / f"{number}.txt"
             try:
                 transfer.fetch(file.url or "", file.path)
             except UserError as error:
                 raise UserError(f"{file.key}: {error}") from None
         yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

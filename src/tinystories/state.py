@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tinystories.console import warn
-from tinystories.errors import UserError
-from tinystories.files import one_at_a_time, read_json, sha256_of, write_json
+from tinystories.errors import UserError, shorten
+from tinystories.files import checksum, one_at_a_time, save_tensors, write_json
+from tinystories.reading import read_json
 
 TENSORS = "tensors.safetensors"
 RECORD = "record.json"
+LARGEST_RECORD = 10**10  # bytes; a row of the history for every step of millions
 
 
 class State:
-    """The saved states of one training. Each is a directory `step-N`, complete once it has that name."""
+    """The saved states of one training. Each is a directory `step-N`, or `step-N+`, complete once it has that name."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -30,25 +32,38 @@ class State:
         part = self._directory / "part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part / TENSORS)
-        write_json(part / RECORD, {"sha256": sha256_of(part / TENSORS), "record": record})
+        save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part / TENSORS)
+        # With the training's key, so that a state in the place of another one is told from its own.
+        total = checksum([self._directory.name, record], part / TENSORS)
+        write_json(part / RECORD, {"checksum": total, "record": record})
         target = self._directory / f"step-{step:012}"
-        shutil.rmtree(target, ignore_errors=True)
+        while target in before:  # a state of this very step: it goes only when the new one stands beside it
+            target = target.with_name(f"{target.name}+")
         part.rename(target)
         for path in before:
-            if path != target:
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest state that is whole, as tensors and record; None where there is none."""
-        for path in self._saved():
+    def load(self, expected: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest state that is whole, as tensors and record; None where there is none.
+
+        One that is damaged in a single bit, of another training, or whose tensors have not names, shapes and types of
+        the `expected` ones is left out, with a warning.
+        """
+        states = self._saved()
+        for path in states:
             try:
-                saved = read_json(path / RECORD)
-                if saved["sha256"] != sha256_of(path / TENSORS):
+                saved = read_json(path / RECORD, largest=LARGEST_RECORD)
+                record = saved["record"]
+                if saved["checksum"] != checksum([self._directory.name, record], path / TENSORS):
                     raise UserError("its checksum is wrong")
-                return load_file(path / TENSORS), saved["record"]
+                tensors = load_file(path / TENSORS)
+                if _forms(tensors) != _forms(expected):
+                    raise UserError("its tensors are of another model")
+                return tensors, record
             except (UserError, OSError, KeyError, SafetensorError) as error:
-                warn(f"{path}: this saved state is damaged and is left out ({error})")
+                warn(f"{path}: this saved state is damaged and is left out ({shorten(str(error), 200)})")
+        if states:
+            warn("no saved state is whole: this training starts anew")
         return None
 
     def remove(self) -> None:
@@ -57,6 +72,10 @@ class State:
 
     def _saved(self) -> list[Path]:
         return sorted(self._directory.glob("step-*"), reverse=True)
+
+
+def _forms(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 @contextmanager

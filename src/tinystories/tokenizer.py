@@ -8,8 +8,10 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tinystories.console import progress
-from tinystories.errors import UserError
+from tinystories.errors import UserError, shorten
 from tinystories.files import write_text
+from tinystories.params import LARGEST_VOCABULARY
+from tinystories.reading import read_json
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 0  # special tokens come first in the vocabulary
@@ -48,9 +50,7 @@ def train_tokenizer(stories: Iterable[str], vocab_size: int, total_bytes: int) -
 
 def has_our_form(tokenizer: Tokenizer) -> bool:
     """Whether it is, but for its vocabulary and merges, what `train_tokenizer` makes."""
-    plain = _untrained()
-    plain.add_special_tokens([END_OF_TEXT])
-    return _form(tokenizer) == _form(plain)
+    return _form(json.loads(tokenizer.to_str())) == _plain_form()
 
 
 def _untrained() -> Tokenizer:
@@ -60,10 +60,16 @@ def _untrained() -> Tokenizer:
     return tokenizer
 
 
-def _form(tokenizer: Tokenizer) -> dict[str, Any]:
-    form: dict[str, Any] = json.loads(tokenizer.to_str())
-    del form["model"]["vocab"], form["model"]["merges"]
-    return form
+def _plain_form() -> dict[str, Any]:
+    plain = _untrained()
+    plain.add_special_tokens([END_OF_TEXT])
+    return _form(json.loads(plain.to_str()))
+
+
+def _form(values: dict[str, Any]) -> dict[str, Any]:
+    """The contents of tokenizer.json less vocabulary and merges, the model's settings beside the others."""
+    model = {f"model.{key}": value for key, value in values["model"].items() if key not in ("vocab", "merges")}
+    return {**model, **{key: value for key, value in values.items() if key != "model"}}
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
@@ -72,13 +78,46 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read tokenizer.json. Errors: UserError where it is missing, damaged or lacks `<|endoftext|>`."""
+    """Read tokenizer.json. Errors: UserError where it is missing, damaged, or not of the form that we write.
+
+    Of another form it could lose letters without a word, fill the memory, or end the process: it is not even tried.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run the stage train_tokenizer")
+    values = read_json(path)
+    if problem := _problem(values):
+        raise UserError(f"{path}: {shorten(problem, 200)}; run the stage train_tokenizer again")
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage train_tokenizer") from None
+        return Tokenizer.from_str(json.dumps(values))
     except Exception as error:  # tokenizers raises plain Exception for whatever it cannot parse
-        raise UserError(f"{path}: not a tokenizer ({error}); run the stage train_tokenizer again") from None
-    if tokenizer.token_to_id(END_OF_TEXT) != END_OF_TEXT_ID:
-        raise UserError(f"{path}: has no {END_OF_TEXT} as entry {END_OF_TEXT_ID}; run the stage train_tokenizer again")
-    return tokenizer
+        problem = shorten(str(error), 200)
+        raise UserError(f"{path}: not a tokenizer ({problem}); run the stage train_tokenizer again") from None
+
+
+def _problem(values: dict[str, Any]) -> str | None:
+    """What keeps the contents of tokenizer.json from being a byte-level BPE as `train_tokenizer` makes it."""
+    model = values.get("model")
+    if not isinstance(model, dict):
+        return "not a tokenizer (it has no model)"
+    vocabulary, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocabulary, dict) or vocabulary.get(END_OF_TEXT) != END_OF_TEXT_ID:
+        return f"has no {END_OF_TEXT} as entry {END_OF_TEXT_ID}"
+    form, expected = _form(values), _plain_form()
+    for key in sorted(form.keys() | expected.keys()):
+        if form.get(key) != expected.get(key):
+            return f"its {key} is not what train_tokenizer writes"
+    if [type(number) for number in vocabulary.values()] != [int] * len(vocabulary):
+        return "not every entry of its vocabulary has a number"
+    if len(vocabulary) > LARGEST_VOCABULARY or sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        return f"its entries are not numbered from 0 to at most {LARGEST_VOCABULARY - 1}"
+    letters = set(pre_tokenizers.ByteLevel.alphabet())
+    if not letters <= vocabulary.keys() or not letters.issuperset("".join(vocabulary.keys() - {END_OF_TEXT})):
+        return "its entries are not made of the 256 bytes"
+    if not isinstance(merges, list) or not all(_joins(merge, vocabulary) for merge in merges):
+        return "its merges do not join entries of the vocabulary to others"
+    return None
+
+
+def _joins(merge: Any, vocabulary: dict[str, int]) -> bool:
+    pair = isinstance(merge, list) and len(merge) == 2 and all(isinstance(part, str) for part in merge)
+    return pair and {*merge, "".join(merge)} <= vocabulary.keys()

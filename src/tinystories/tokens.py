@@ -17,11 +17,15 @@ from tokenizers import Tokenizer
 from tinystories.console import progress
 from tinystories.encoding import STORED, STORED_END_OF_TEXT, encode_stories
 from tinystories.errors import UserError
-from tinystories.files import read_json, sha256_of, whole_file, write_json
+from tinystories.files import sha256_of, whole_file, write_json
 from tinystories.params import LARGEST_VOCABULARY
-from tinystories.tokenizer import load_tokenizer
+from tinystories.reading import read_json
+from tinystories.tokenizer import END_OF_TEXT_ID, load_tokenizer
 
 TokenArray = npt.NDArray[np.uint16]
+
+LARGEST_COUNT = 2**53  # of tokens, stories or bytes: what every reader of JSON has exactly
+BLOCK = 2**20  # tokens counted at once
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def read_meta(path: Path) -> TokenMeta:
         counts = (meta.vocab_size, *(n for s in (meta.train, meta.valid) for n in (s.tokens, s.stories, s.bytes)))
     except (KeyError, TypeError):
         counts = ()
-    if not counts or any(type(count) is not int or count < 1 for count in counts):
+    if not counts or any(type(count) is not int or not 1 <= count <= LARGEST_COUNT for count in counts):
         raise UserError(f"{path}: not the form that tokenize_to_memmap writes; run that stage again")
     return meta
 
@@ -112,9 +116,33 @@ def open_tokens(path: Path, split: Split, vocab_size: int) -> TokenArray:
     return tokens
 
 
+def check_counts(path: Path, tokens: TokenArray, split: Split, tokenizer: Tokenizer) -> None:
+    """Make sure that the stories and bytes in meta.json are those of the tokens, of shape (tokens,).
+
+    Bits per byte are computed from them. Errors: UserError with what was found.
+    """
+    # Each character of a byte-level BPE's entry stands for one byte.
+    sizes = np.array([len(tokenizer.id_to_token(number) or "") for number in range(tokenizer.get_vocab_size())])
+    sizes[END_OF_TEXT_ID] = 0
+    counts = np.zeros(len(sizes), np.int64)
+    for first in range(0, len(tokens), BLOCK):
+        counts += np.bincount(tokens[first : first + BLOCK], minlength=len(sizes))
+    stories, text_bytes = int(counts[END_OF_TEXT_ID]) - 1, int(counts @ sizes)
+    if (stories, text_bytes) != (split.stories, split.bytes):
+        raise UserError(
+            f"{path}: {stories:,} stories of {text_bytes:,} bytes, but meta.json says {split.stories:,} stories of "
+            f"{split.bytes:,} bytes; run the stage tokenize_to_memmap again"
+        )
+
+
 def matching_tokenizer(meta: TokenMeta, path: Path) -> Tokenizer:
     """Read tokenizer.json and make sure that the tokens are its own. Errors: UserError."""
-    tokenizer = load_tokenizer(path)
-    if sha256_of(path) != meta.tokenizer_sha256 or tokenizer.get_vocab_size() != meta.vocab_size:
+    if path.exists() and sha256_of(path) != meta.tokenizer_sha256:
         raise UserError(f"{path}: not the tokenizer that the token files were made with; run tokenize_to_memmap again")
+    tokenizer = load_tokenizer(path)
+    if tokenizer.get_vocab_size() != meta.vocab_size:
+        raise UserError(
+            f"{path}: {tokenizer.get_vocab_size():,} entries, but meta.json says {meta.vocab_size:,}; "
+            "run the stage tokenize_to_memmap again"
+        )
     return tokenizer

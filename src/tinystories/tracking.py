@@ -298,5 +298,6 @@ def _find(client: Any, experiment_id: str, key: str, run_id: str | None) -> Any:
 def reason(error: Exception) -> str:
     """What went wrong, in one line of bearable length, without credentials."""
     # Errors quote pieces of an address too, such as `user:password@host` or `url: /?token=...`.
-    text = re.sub(r"\?\S*|[^\s/]*@", "", without_credentials(str(error)))
+    said = str(error).partition("[SQL: ")[0]  # what a database was asked helps nobody
+    text = re.sub(r"\?\S*|[^\s/]*@", "", without_credentials(said))
     return textwrap.shorten(text, _LONGEST_REASON, placeholder=" ...") or type(error).__name__

@@ -9,7 +9,14 @@ import pandas as pd
 from tokenizers import Tokenizer
 
 from tinystories import paths
-from tinystories.backend import Backend, choose_backend, describe_environment, keep_freed_memory
+from tinystories.backend import (
+    Backend,
+    choose_backend,
+    compute_deterministically,
+    describe_environment,
+    device_problems,
+    keep_freed_memory,
+)
 from tinystories.checkpoint import save_checkpoint
 from tinystories.console import Bar, progress, say
 from tinystories.engine import Engine
@@ -24,7 +31,7 @@ from tinystories.samples import sample_page
 from tinystories.scoring import perplexity, score
 from tinystories.state import State, locked_state
 from tinystories.stopping import Stopped, StopRequest
-from tinystories.tokens import TokenArray, TokenMeta, matching_tokenizer, open_tokens, read_meta
+from tinystories.tokens import TokenArray, TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
 from tinystories.tracking import Status, tracking_uri
 
 
@@ -48,13 +55,16 @@ class Progress:
     samples: list[str] = field(default_factory=list)
 
 
+@device_problems("train.batch_size, model.context_length, model.embedding_size or model.layers")
 def train(params: Params, experiment: str | None) -> None:
     """Train, or go on training, and write checkpoint, history, table, samples, metrics and the run's id.
 
     `experiment` is the name that the record gives the run, where it has one.
-    Errors: UserError for token files that do not fit, a device that is not there, a loss that is no number.
+    Errors: UserError for token files that do not fit, a device that is not there or fails, a loss that is no number.
     """
     corpus = _open_corpus(params.model.context_length)
+    if params.train.deterministic:
+        compute_deterministically()
     backend = choose_backend(params, corpus.meta.vocab_size)
     keep_freed_memory()
     key = training_key(params, corpus.meta, backend)
@@ -83,6 +93,7 @@ def _open_corpus(context_length: int) -> _Corpus:
                 f"model.context_length is {context_length:,}, so they should have more than that"
             )
     train, valid = (open_tokens(path, split, meta.vocab_size) for _, path, split in splits)
+    check_counts(paths.TOKENS_VALID, valid, meta.valid, tokenizer)  # of the others, no figure is made from them
     return _Corpus(meta, tokenizer, train, valid)
 
 
@@ -166,6 +177,7 @@ class Training:
                 run.step += 1
                 logged = run.step % train.log_every == 0 or run.step % train.steps_per_epoch == 0
                 loss_sum = self._engine.loss_sum.item() if logged else 0.0  # waits for the device
+                self._stop.defer()
                 run.train_seconds += time.monotonic() - start
                 bar.advance(1)
                 if logged:
@@ -178,21 +190,16 @@ class Training:
         """Add a row to the history: the mean loss since the row before."""
         run, train = self._progress, self._params.train
         steps = run.step - run.row_step
-        loss = loss_sum / steps
-        if not math.isfinite(loss):
-            self._state.remove()  # it leads here again
-            raise UserError(
-                f"the training loss is {loss} at step {run.step:,}; train.learning_rate "
-                f"({train.learning_rate:g}) or train.embedding_learning_rate ({train.embedding_learning_rate:g}) "
-                "should be lower, or train.warmup longer"
-            )
+        loss, gradient_norm = loss_sum / steps, self._engine.gradient_norm.item()
+        self._check_finite("training loss", loss)
+        self._check_finite("gradient's norm", gradient_norm)
         speed = self._tokens(steps) / max(run.train_seconds - run.row_seconds, 1e-9)
         row = {
             "step": run.step,
             "tokens": self._tokens(run.step),
             "loss": round(loss, 6),
             "learning_rate": float(f"{train.learning_rate * schedule(run.step - 1, train):.6g}"),
-            "gradient_norm": float(f"{self._engine.gradient_norm.item():.6g}"),
+            "gradient_norm": float(f"{gradient_norm:.6g}"),
             "tokens_per_second": round(speed, 1),
             "seconds": round(run.train_seconds, 3),
         }
@@ -203,6 +210,16 @@ class Training:
         self._live.log(run.step, history_metrics(row))
         bar.advance(0, f"step {run.step:,}, loss {loss:.3f}, {speed:,.0f} tokens/s")
 
+    def _check_finite(self, name: str, value: float) -> None:
+        train = self._params.train
+        if not math.isfinite(value):
+            self._state.remove()  # it leads here again
+            raise UserError(
+                f"the {name} is {value} at step {self._progress.step:,}; train.learning_rate ({train.learning_rate:g}) "
+                f"or train.embedding_learning_rate ({train.embedding_learning_rate:g}) should be lower, "
+                "or train.warmup longer"
+            )
+
     def _end_epoch(self) -> None:
         """Validate on the whole set, draw samples, add a row to the loss/PPL table."""
         run, number = self._progress, len(self._progress.epochs) + 1
@@ -211,6 +228,7 @@ class Training:
         # Twice the training batch: without a backward pass there is room, and it needs no parameter of its own.
         rows = 2 * self._params.train.batch_size
         valid = score(model, corpus.valid, corpus.meta.valid.bytes, rows, self._stop.check)
+        self._check_finite("validation loss", valid.loss)
         title = f"Samples after epoch {number}"
         page = sample_page(model, corpus.tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
         train_loss = run.epoch_loss_sum / self._params.train.steps_per_epoch
@@ -285,7 +303,7 @@ class Training:
         self._saved_at = time.monotonic()
 
     def _resume(self) -> Progress:
-        saved = self._state.load()
+        saved = self._state.load(self._engine.tensors())
         if saved is None:
             return Progress(started=_now())
         tensors, record = saved

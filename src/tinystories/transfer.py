@@ -4,7 +4,6 @@ import hashlib
 import os
 import queue
 import re
-import shutil
 import socket
 import ssl
 import threading
@@ -21,8 +20,9 @@ from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, ProxyE
 
 from tinystories.console import Bar, progress
 from tinystories.errors import UserError
-from tinystories.files import one_at_a_time, read_json, sha256_of, whole_file, write_json
+from tinystories.files import copy_file, names_the_file, one_at_a_time, sha256_of, write_json
 from tinystories.paths import state_directory
+from tinystories.reading import read_json
 
 PATIENCE = 25.0  # seconds without a new byte after which to give up
 CONNECT_TIMEOUT = 5.0  # seconds for each address of a host
@@ -164,7 +164,7 @@ class _Download:
         with _ask(self.url, headers, max(patience.left(), 1.0)) as response:
             position, total = self._check(response, have if "Range" in headers else 0, side)
             validator = _validator(response) or (side.get("validator") if position else None)
-            with self.part.open("ab" if position else "wb") as file:
+            with names_the_file(self.part), self.part.open("ab" if position else "wb") as file:
                 write_json(self.part.with_suffix(".json"), {"validator": validator, "size": total})
                 patience.reached(position)
                 while (total is None or position < total) and (chunk := response.raw.read1(CHUNK)):
@@ -281,6 +281,5 @@ def _move(part: Path, target: Path) -> None:
     try:
         part.replace(target)
     except OSError:  # another file system
-        with part.open("rb") as source, whole_file(target) as file:
-            shutil.copyfileobj(source, file, CHUNK)
+        copy_file(part, target)
         part.unlink()

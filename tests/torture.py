@@ -1,0 +1,157 @@
+"""Kills the pipeline at every moment, and looks whether it ends as if it had never been stopped: `make torture`.
+
+In chains: one repository is struck again and again, the stage, DVC or both, then finished and compared with a reference
+that ran undisturbed. After a kill this does what the README tells a user to do, and no more.
+"""
+
+import argparse
+import itertools
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.bad_server import Server, good
+from tests.repository import Repository, new_repository
+from tests.strikes import MOMENTS, Chain, Kill
+from tinystories import storygen
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TARGETS = ("stage", "group", "dvc")
+COMMANDS: tuple[tuple[str, ...], ...] = (("repro",), ("exp", "run"), ("exp", "run", "--temp"))
+KILLS_IN_A_CHAIN = 16
+
+
+def plan(draw: random.Random) -> list[Kill]:
+    """Each moment with each signal, in any order."""
+    kills = []
+    for moment in MOMENTS:
+        for number in SIGNALS:
+            # Without its own lines there is no stage to be found; and while one runs, DVC ignores SIGINT.
+            targets = TARGETS[1:] if moment.program == "dvc" else TARGETS[:2] if number == signal.SIGINT else TARGETS
+            line = draw.randint(1, max(moment.lines, 1))
+            kills.append(Kill(moment, number, draw.choice(targets), draw.choice(COMMANDS), line))
+    draw.shuffle(kills)
+    return kills
+
+
+def run_chain(chain: Chain, kills: list[Kill], draw: random.Random, expected: dict[str, Any]) -> list[Kill]:
+    """Strike, finish and compare. Returns those kills that hit, and how they ended."""
+    hits, name = [], chain.repository.path.name
+    for kill in in_order(kills, draw):
+        hit = chain.strike(kill)
+        what = f"{kill.moment.name:22} {kill.signal.name} to {kill.target} of dvc {' '.join(kill.command)}"
+        print(f"{name}: {what:72}", f"{hit.seconds:5.1f} s {hit.place}" if hit else "missed", flush=True)
+        hits += [hit] if hit else []
+    try:
+        chain.finish(draw.choice(COMMANDS))
+        found = chain.repository.result()
+        differing = [what for what in sorted(found.keys() | expected.keys()) if found.get(what) != expected.get(what)]
+    except AssertionError as error:
+        differing = [str(error)]
+    verdict = f"NOT identical: {', '.join(differing)}; see {chain.repository.path}" if differing else "identical"
+    notes = {**chain.mended, "traceback": chain.tracebacks()}
+    mended = "".join(f", {what} {times} x" for what, times in notes.items() if times)
+    print(f"{name}: after {len(hits)} kills {verdict}{mended}", flush=True)
+    if not differing:
+        shutil.rmtree(chain.repository.path)
+    return [replace(kill, identical=not differing) for kill in hits]
+
+
+def in_order(kills: list[Kill], draw: random.Random) -> list[Kill]:
+    """The pipeline's order, so that all can hit one run of it; those on DVC itself anywhere between."""
+    places = [draw.uniform(0, len(MOMENTS)) if k.moment.program == "dvc" else MOMENTS.index(k.moment) for k in kills]
+    return [kills[number] for number in sorted(range(len(kills)), key=places.__getitem__)]
+
+
+def campaign(pristine: Repository, wanted: int, seed: int, jobs: int) -> list[Kill]:
+    """Strike `wanted` times in copies of a repository in which nothing has run, in `jobs` of them at a time."""
+    reference, draw = pristine.copy(pristine.path.with_name("reference")), random.Random(seed)
+    started = time.monotonic()
+    reference.run("dvc", "repro")
+    seconds, expected = time.monotonic() - started, reference.result()
+    print(f"The reference took {seconds:.0f} s; to compare: {len(expected)} files and records", flush=True)
+    done: list[Kill] = []
+    numbers = itertools.count(1)
+
+    def one_chain(number: int, kills: list[Kill]) -> list[Kill]:
+        own_draw = random.Random(f"{seed} {number}")
+        repository = pristine.copy(pristine.path.with_name(f"chain-{number}"))
+        return run_chain(Chain(repository, own_draw, seconds), kills, own_draw, expected)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        while len(done) < wanted:
+            planned: list[Kill] = []  # anew for those that missed: what is left to do may have fewer lines
+            while len(planned) < wanted - len(done):
+                planned += plan(draw)
+            planned = planned[: wanted - len(done)]
+            chains = [planned[first : first + KILLS_IN_A_CHAIN] for first in range(0, len(planned), KILLS_IN_A_CHAIN)]
+            done += itertools.chain(*pool.map(one_chain, numbers, chains))
+    return done
+
+
+def summary(kills: list[Kill]) -> str:
+    """A table: of each moment and signal how many kills, and how many of them ended identical."""
+    lines = [f"{'identical of kills':22}" + "".join(f"{number.name:>10}" for number in SIGNALS)]
+    for moment in MOMENTS:
+        cells = []
+        for number in SIGNALS:
+            these = [kill.identical for kill in kills if kill.moment == moment and kill.signal == number]
+            cells.append(f"{sum(these)} of {len(these)}")
+        lines.append(f"{moment.name:22}" + "".join(f"{cell:>10}" for cell in cells))
+    asked = [kill for kill in kills if kill.signal != signal.SIGKILL and kill.target != "dvc"]
+    if longest := max(asked, key=lambda kill: kill.seconds, default=None):
+        lines.append(f"longest from SIGTERM or SIGINT to the end: {longest.seconds:.1f} s, {longest.moment.name}")
+    lines.append(f"{sum(kill.identical for kill in kills)} of {len(kills)} kills ended identical")
+    return "\n".join(lines)
+
+
+def slowly(handler: Any) -> None:
+    """A server's proper answer, but in small pieces."""
+    send = handler.wfile.write
+
+    def write(data: bytes) -> None:
+        for start in range(0, len(data), 8_192):
+            send(data[start : start + 8_192])
+            time.sleep(0.01)
+
+    handler.wfile.write = write
+    good(handler)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    options.add_argument("--kills", type=int, default=100)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--jobs", type=int, default=2, help="chains at once")
+    chosen = options.parse_args()
+    with Server() as server:
+        server.data = "\n<|endoftext|>\n".join(storygen.stories(0, 0, 300)).encode()
+        server.answers = [slowly] * 10_000
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        pristine = new_repository(
+            Path(tempfile.mkdtemp(prefix="torture-")) / "pristine",
+            data__source="files",
+            data__files__train=f"http://127.0.0.1:{server.server_port}/stories.txt",
+            data__files__held_out=0.05,
+            train__epochs=2,
+            train__steps_per_epoch=100,
+            train__save_every=0.05,
+        )
+        kills = campaign(pristine, chosen.kills, chosen.seed, chosen.jobs)
+        server.shutdown()
+    print(summary(kills))
+    if not all(kill.identical for kill in kills):
+        sys.exit(1)
+    shutil.rmtree(pristine.path.parent)
+
+
+if __name__ == "__main__":
+    main()
