@@ -118,7 +118,10 @@ class Repository:
                 run.data.params,
                 self.artifacts(run),
                 {
-                    metric: [(step, 0 if "per_second" in metric else value) for step, value in self.points(run, metric)]
+                    # By step: what a stopped stream could not send any more, `publish` adds at the end.
+                    metric: sorted(
+                        (step, 0 if "per_second" in metric else value) for step, value in self.points(run, metric)
+                    )
                     for metric in run.data.metrics
                 },
             )

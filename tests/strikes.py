@@ -146,10 +146,14 @@ class Chain:
             )  # fmt: skip
 
     def _mend(self) -> None:
-        """A killed `dvc exp run` may leave git on a detached HEAD: README, Troubleshooting."""
+        """What DVC, killed, may leave behind: git on a detached HEAD, half a file of locks. README, Troubleshooting."""
         if (self.repository.path / ".git/HEAD").read_text() != "ref: refs/heads/main\n":
             self.repository.run("git", "checkout", "main")
             self.mended["git checkout"] += 1
+        locks = self.repository.path / ".dvc/tmp/rwlock"
+        if locks.exists() and not locks.read_text().endswith("}"):
+            locks.unlink()
+            self.mended["rm rwlock"] += 1
 
 
 def await_end(pid: int) -> None:
