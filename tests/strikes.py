@@ -146,7 +146,13 @@ class Chain:
             )  # fmt: skip
 
     def _mend(self) -> None:
-        """What DVC, killed, may leave behind: git on a detached HEAD, half a file of locks. README, Troubleshooting."""
+        """What DVC, killed, may leave behind: locks, git on a detached HEAD. README, Troubleshooting."""
+        index_lock, until = self.repository.path / ".git/index.lock", time.monotonic() + 2
+        while index_lock.exists():
+            if time.monotonic() > until:  # nobody holds it any more
+                index_lock.unlink()
+                self.mended["rm index.lock"] += 1
+            time.sleep(0.01)
         if (self.repository.path / ".git/HEAD").read_text() != "ref: refs/heads/main\n":
             self.repository.run("git", "checkout", "main")
             self.mended["git checkout"] += 1
