@@ -43,8 +43,8 @@ DVC = (
 MOMENTS = (  # in the pipeline's order
     Moment("downloading", "download", "transfer.py:_try", 60),
     Moment("writing stories", "download", "corpus.py:write corpus.py:_flush" + FILES, 300),
-    Moment("training the tokenizer", "train_tokenizer", "tokenizer.py:train_tokenizer tokenizer.py:counted", 300),
-    Moment("writing tokens", "tokenize_to_memmap", "tokens.py:write_tokens encoding.py:encode_stories" + FILES, 300),
+    Moment("training the tokenizer", "train_tokenizer", "tokenizer.py:train_tokenizer" + FILES, 30),
+    Moment("writing tokens", "tokenize_to_memmap", "tokens.py:write_tokens encoding.py:encode_stories" + FILES, 60),
     Moment("in a step", "train", "engine.py:step engine.py:_run optimizer.py:update", 400),
     Moment("writing the state", "train", "state.py:save" + FILES, 60),
     Moment("validating", "train", "scoring.py:score scoring.py:_sum", 60),

@@ -106,9 +106,10 @@ def summary(kills: list[Kill]) -> str:
             these = [kill.identical for kill in kills if kill.moment == moment and kill.signal == number]
             cells.append(f"{sum(these)} of {len(these)}")
         lines.append(f"{moment.name:22}" + "".join(f"{cell:>10}" for cell in cells))
-    asked = [kill for kill in kills if kill.signal != signal.SIGKILL and kill.target != "dvc"]
+    stages = [kill for kill in kills if kill.moment.program != "dvc" and kill.target != "dvc"]
+    asked = [kill for kill in stages if kill.signal != signal.SIGKILL]
     if longest := max(asked, key=lambda kill: kill.seconds, default=None):
-        lines.append(f"longest from SIGTERM or SIGINT to the end: {longest.seconds:.1f} s, {longest.moment.name}")
+        lines.append(f"longest from SIGTERM or SIGINT to a stage's end: {longest.seconds:.1f} s, {longest.moment.name}")
     lines.append(f"{sum(kill.identical for kill in kills)} of {len(kills)} kills ended identical")
     return "\n".join(lines)
 
