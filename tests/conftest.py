@@ -73,11 +73,14 @@ def shape() -> Shape:
 
 @pytest.fixture(scope="session")
 def small_params(shape: Shape) -> Params:
-    """The committed parameters with a small model and a short training."""
+    """The committed parameters with a small model, a short training and rates that outlive a change of the defaults."""
     params = load_params(ROOT / "params.yaml")
     train = params.train.model_copy(
-        update={"batch_size": 4, "epochs": 2, "steps_per_epoch": 10, "device": "cpu", "precision": "fp32"}
-    )
+        update={
+            "batch_size": 4, "epochs": 2, "steps_per_epoch": 10, "device": "cpu", "precision": "fp32",
+            "learning_rate": 0.02, "embedding_learning_rate": 0.004,
+        }
+    )  # fmt: skip
     sample = params.sample.model_copy(update={"max_new_tokens": 20})
     return params.model_copy(update={"model": shape, "train": train, "sample": sample, "seed": 5})
 

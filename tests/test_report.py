@@ -142,7 +142,7 @@ def test_the_configuration_has_every_key_once(run, params):
     assert set(tops) == {"seed", *expected}
     assert len(set(keys)) == len(keys)
     assert "train.learning_rate" in table
-    assert "0.004" in table
+    assert f"{params.train.embedding_learning_rate}" in table
 
 
 def test_the_loss_table_has_a_right_aligned_row_for_each_epoch(run, params):
