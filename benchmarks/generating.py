@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, logging
 from benchmarks.results import Result, table
 from tinystories.checkpoint import save_checkpoint
 from tinystories.generation import generate
+from tinystories.kernels import compile_kernels
 from tinystories.model import GPT
 from tinystories.params import Model as Shape
 from tinystories.tokenizer import END_OF_TEXT_ID
@@ -80,6 +81,7 @@ def _contenders(model: GPT, checkpoint: Path, precision: str, batch: int, mode: 
     """Functions that write `batch` texts and return how many tokens they wrote."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     ours = model.frozen(dtype)
+    compile_kernels(SHAPE.head_size, dtype)  # as the stage train does, two seconds once
     theirs = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
     theirs.generation_config.eos_token_id = None
     ids = torch.randint(1, VOCABULARY, (batch, PROMPT), generator=torch.Generator().manual_seed(batch))

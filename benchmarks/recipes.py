@@ -47,7 +47,10 @@ TRIAL = {
 NOT_RECIPE = {"epochs", "steps_per_epoch", "device", "precision", "compile", "log_every", "save_every"}
 _LIBRARY_SOURCE = ROOT / "src" / "tinystories"
 SOURCES = {
-    "library": [_LIBRARY_SOURCE / f"{name}.py" for name in ("attention", "model", "optimizer", "engine", "windows")],
+    "library": [
+        _LIBRARY_SOURCE / f"{name}.py"
+        for name in ("attention", "kernels/__init__", "model", "optimizer", "engine", "windows")
+    ],
     "usual": [Path(gpt2_style.__file__)],
     "baseline": [Path(public_baseline.__file__)],
 }

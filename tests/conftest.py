@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # transformers loads what a test wrote, and nothing else
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, threads only wait for each other
@@ -104,6 +105,18 @@ def random_model(shape: Shape) -> Callable[..., GPT]:
         return model
 
     return make
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[dict[Any, Any]]:
+    """What this process has compiled, nothing yet, for a test file to add to; afterwards all is as before."""
+    from tinystories.kernels import _kernels
+
+    before = dict(_kernels)
+    _kernels.clear()
+    yield _kernels
+    _kernels.clear()
+    _kernels.update(before)
 
 
 @pytest.fixture(scope="session")

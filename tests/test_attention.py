@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tinystories import attention
-from tinystories.attention import NORM_EPSILON, ROPE_THETA, attend, compile_kernel, rotation
+from tinystories import kernels as kernels_module
+from tinystories.attention import ROPE_THETA, attend, rotation
+from tinystories.kernels import NORM_EPSILON, compile_kernels
 
 BF16, FP32 = torch.bfloat16, torch.float32
 HEAD_SIZES = (16, 48)
@@ -17,19 +18,13 @@ HEAD_SIZES = (16, 48)
 
 @pytest.fixture
 def without_kernels(monkeypatch):
-    monkeypatch.setattr(attention, "_kernels", {})
+    monkeypatch.setattr(kernels_module, "_kernels", {})
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kernels():
-    """All that this file needs; they serve the whole process, so they go when the file is done."""
-    before = dict(attention._kernels)
-    built = [compile_kernel(size, dtype) for size in HEAD_SIZES for dtype in (FP32, BF16)]
-    if not all(built):
+def all_kernels(kernels):
+    if not all(compile_kernels(size, dtype) for size in HEAD_SIZES for dtype in (FP32, BF16)):
         pytest.skip("no C++ compiler")
-    yield
-    attention._kernels.clear()
-    attention._kernels.update(before)
 
 
 def inputs(
@@ -138,7 +133,7 @@ def test_torch_takes_the_operators_for_sound():
 
 @pytest.mark.parametrize(("size", "dtype"), [(24, FP32), (8, BF16), (16, torch.float64)])
 def test_there_is_no_kernel_for_other_sizes_and_types(size, dtype):
-    assert not compile_kernel(size, dtype)
+    assert not compile_kernels(size, dtype)
 
 
 @pytest.mark.usefixtures("without_kernels")
@@ -148,6 +143,6 @@ def test_without_a_compiler_there_is_no_kernel_and_a_word_of_it(monkeypatch, cap
         raise error
 
     monkeypatch.setattr(subprocess, "run", fail)
-    assert not compile_kernel(16, FP32)
+    assert not compile_kernels(16, FP32)
     assert "attention" in capsys.readouterr().out
     check(inputs(2, 10, 2, 16, FP32), 1e-5)

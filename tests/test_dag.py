@@ -9,6 +9,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+CPP = (".cpp", ".h")
 ORDER = ["download", "train_tokenizer", "tokenize_to_memmap", "train", "evaluate", "plot", "publish"]
 
 
@@ -37,13 +38,14 @@ def imported(path: Path) -> set[Path]:
 
 
 def closure(path: Path) -> set[Path]:
-    """A file and all of the project that it imports, directly or through others; C++ goes with its module."""
+    """A file and all of the project that it imports, directly or through others; C++ goes with its package."""
     seen, waiting = {path}, [path]
     while waiting:
         new = imported(waiting.pop()) - seen
         seen |= new
         waiting += new
-    return seen | {path.with_suffix(".cpp") for path in seen if path.with_suffix(".cpp").exists()}
+    packages = [path.parent for path in seen if path.name == "__init__.py"]
+    return seen | {source for package in packages for ending in CPP for source in package.glob(f"*{ending}")}
 
 
 def listed(stage: str) -> set[Path]:
@@ -53,7 +55,7 @@ def listed(stage: str) -> set[Path]:
         path = ROOT / dep
         if path.is_dir():
             files |= set(path.rglob("*.py"))
-        elif path.suffix in (".py", ".cpp"):
+        elif path.suffix in (".py", *CPP):
             files.add(path)
     return files
 

@@ -6,17 +6,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tinystories.decoder import Decoder
+from tinystories.decoder import Decoder, make_decoder
+from tinystories.fast_decoder import FastDecoder
+from tinystories.kernels import compile_kernels
 from tinystories.model import GPT
 from tinystories.params import Model as Shape
 
-SHAPES = [
+ANY_SHAPE = [
     Shape(context_length=12, embedding_size=24, layers=3, heads=2),
     Shape(context_length=9, embedding_size=16, layers=1, heads=1),
     Shape(context_length=16, embedding_size=32, layers=2, heads=8),
 ]
+# Of these there is a decoder in C++, too.
+FAST = [
+    Shape(context_length=12, embedding_size=48, layers=3, heads=3),
+    Shape(context_length=17, embedding_size=16, layers=1, heads=1),
+    Shape(context_length=20, embedding_size=96, layers=2, heads=2),
+]
+WAYS = [(Decoder, shape) for shape in ANY_SHAPE + FAST] + [(FastDecoder, shape) for shape in FAST]
+each_way = pytest.mark.parametrize(("decoder_class", "sizes"), WAYS, ids=str)
 # One row, a few and many take different ways through a CPU.
-ROWS = [1, 2, 5, 8, 9, 13]
+ROWS = [1, 2, 5, 8, 15]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_kernels(kernels):
+    if not all(compile_kernels(size, dtype) for size in (16, 48) for dtype in (torch.float32, torch.bfloat16)):
+        pytest.skip("no C++ compiler")
 
 
 def read_whole(model: GPT, texts: list[list[int]]) -> Tensor:
@@ -24,7 +40,7 @@ def read_whole(model: GPT, texts: list[list[int]]) -> Tensor:
     return torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])
 
 
-def read_on(decoder: Decoder, texts: list[list[int]]) -> Tensor:
+def read_on(decoder: Decoder | FastDecoder, texts: list[list[int]]) -> Tensor:
     """The same of a decoder that has read all but each text's last token."""
     return decoder.next_logits([text[-1] for text in texts], [len(text) - 1 for text in texts])
 
@@ -35,13 +51,13 @@ def some_texts(draw: st.DrawFn, count: int, shortest: int, longest: int) -> list
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+@each_way
 @settings(max_examples=8)
 @given(data=st.data())
-def test_logits_are_those_of_the_model(random_model, sizes, rows, data):
+def test_logits_are_those_of_the_model(random_model, decoder_class, sizes, rows, data):
     model = random_model(sizes)
     texts = data.draw(some_texts(rows, 1, sizes.context_length))
-    decoder = Decoder(model, rows)
+    decoder = decoder_class(model, rows)
     with torch.inference_mode():
         decoder.read(list(range(rows)), [text[:-1] for text in texts])
         while True:
@@ -51,14 +67,15 @@ def test_logits_are_those_of_the_model(random_model, sizes, rows, data):
             texts = [[*text, (7 * text[-1] + row) % 300] for row, text in enumerate(texts)]
 
 
+@pytest.mark.parametrize(("decoder_class", "sizes"), [(Decoder, ANY_SHAPE[0]), (FastDecoder, FAST[0])])
 @pytest.mark.parametrize("rows", [4, 11])
 @settings(max_examples=8)
 @given(data=st.data())
-def test_rows_start_anew_move_and_leave(random_model, rows, data):
+def test_rows_start_anew_move_and_leave(random_model, decoder_class, sizes, rows, data):
     """Whatever was in a row before, and whatever is in the others."""
-    model = random_model()
+    model = random_model(sizes)
     texts = data.draw(some_texts(rows, 2, 12))
-    decoder = Decoder(model, rows)
+    decoder = decoder_class(model, rows)
     with torch.inference_mode():
         decoder.read(list(range(rows)), texts)
         decoder.read([2, 0], [texts[1][:-1], texts[3][:-1]])
@@ -70,14 +87,26 @@ def test_rows_start_anew_move_and_leave(random_model, rows, data):
 
 @pytest.mark.parametrize("rows", [1, 4, 11])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_it_computes_in_the_models_precision(random_model, rows, frozen):
-    half = GPT(random_model().shape, 300, torch.bfloat16)
-    half.load_state_dict(random_model().state_dict())
+@each_way
+def test_it_computes_in_the_models_precision(random_model, decoder_class, sizes, rows, frozen):
+    half = GPT(sizes, 300, torch.bfloat16)
+    half.load_state_dict(random_model(sizes).state_dict())
     model = half.frozen() if frozen else half
     texts = [[row + 1, 20, 30, 40] for row in range(rows)]
     with torch.inference_mode():
-        decoder = Decoder(model, rows)
+        decoder = decoder_class(model, rows)
         decoder.read(list(range(rows)), [text[:-1] for text in texts])
-        logits, exact = read_on(decoder, texts), read_whole(random_model(), texts)
-    assert logits.dtype == torch.bfloat16
+        logits, exact = read_on(decoder, texts), read_whole(random_model(sizes), texts)
+    assert logits.dtype == (torch.float32 if decoder_class is FastDecoder else torch.bfloat16)
     assert torch.nn.functional.cosine_similarity(logits.float().flatten(), exact.flatten(), dim=0) > 0.999
+
+
+def test_the_fast_one_is_taken_where_there_is_one(random_model, kernels):
+    for sizes in ANY_SHAPE[0], FAST[0], FAST[2]:
+        fast = sizes in FAST
+        assert isinstance(make_decoder(random_model(sizes), 1), FastDecoder if fast else Decoder)
+    assert isinstance(make_decoder(random_model(FAST[0]).frozen(torch.float64), 1), Decoder)
+    compiled = dict(kernels)
+    kernels.clear()
+    assert isinstance(make_decoder(random_model(FAST[0]), 1), Decoder)
+    kernels.update(compiled)

@@ -4,45 +4,15 @@ Letters in shapes: B batch, T tokens, H heads, K head size.
 """
 
 import ctypes
-import os
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinystories.console import warn
+from tinystories.kernels import NORM_EPSILON, address, find_kernels
 
 ROPE_THETA = 10_000.0
-NORM_EPSILON = 1e-6
-_SOURCE = Path(__file__).with_name("attention.cpp")
-_ELEMENTS = {torch.bfloat16: "uint16_t", torch.float32: "float"}
-_kernels: dict[tuple[int, torch.dtype], ctypes.CDLL] = {}
-
-
-def compile_kernel(head_size: int, dtype: torch.dtype) -> bool:
-    """Compile attention.cpp for this CPU, so that `attend` uses it from now on; False where that is not possible.
-
-    It takes two seconds and is done in every process anew: a stored one might be of another CPU or another source.
-    """
-    if (head_size, dtype) in _kernels:
-        return True
-    if head_size % 16 or dtype not in _ELEMENTS:
-        return False
-    with tempfile.TemporaryDirectory() as directory:
-        library = Path(directory) / "attention.so"
-        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
-        macros = [f"-DHEAD={head_size}", f"-DELEMENT={_ELEMENTS[dtype]}", f"-DEPSILON={NORM_EPSILON}f"]
-        try:
-            subprocess.run([*command, *macros, str(_SOURCE), "-o", str(library)], capture_output=True, check=True)
-            _kernels[head_size, dtype] = ctypes.CDLL(str(library))
-        except (OSError, subprocess.CalledProcessError) as error:
-            warn(f"{_SOURCE.name} could not be compiled ({error}); attention is computed by plain products, slower")
-            return False
-    return True
 
 
 def norm(x: Tensor, gain: Tensor) -> Tensor:
@@ -63,7 +33,7 @@ def attend(projected_BT3HK: Tensor, gains_2K: Tensor, cos_TK: Tensor, sin_TK: Te
     `projected` holds queries, keys and values; queries and keys are normalised and multiplied by their gains (Henry et
     al. 2020), then turned by their position (Su et al. 2021). `cos` and `sin` are fp32.
     """
-    if projected_BT3HK.device.type == "cpu" and (projected_BT3HK.shape[-1], projected_BT3HK.dtype) in _kernels:
+    if projected_BT3HK.device.type == "cpu" and find_kernels(projected_BT3HK.shape[-1], projected_BT3HK.dtype):
         mixed: Tensor = torch.ops.tinystories.causal_attention(projected_BT3HK, gains_2K.float(), cos_TK, sin_TK)[0]
         return mixed
     q, k, v = projected_BT3HK.unbind(2)
@@ -138,10 +108,10 @@ def _gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, N
 _forward.register_autograd(_gradients, setup_context=_save)
 
 
-def _call(function: str, projected: Tensor, inputs: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> None:
+def _call(name: str, projected: Tensor, inputs: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> None:
     """Call the kernel's function with the addresses of its inputs, the sizes, and the addresses of the rest."""
     batch, length, _, heads, size = projected.shape
     kept = [x.contiguous() for x in inputs]  # alive until the function is done
     sizes = map(ctypes.c_int64, (batch, length, heads))
-    addresses = [[ctypes.c_void_p(x.data_ptr()) for x in tensors] for tensors in (kept, others)]
-    getattr(_kernels[size, projected.dtype], function)(*addresses[0], *sizes, *addresses[1])
+    function = getattr(find_kernels(size, projected.dtype), name)
+    function(*map(address, kept), *sizes, *map(address, others))

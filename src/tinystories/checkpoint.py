@@ -12,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tinystories.attention import NORM_EPSILON, ROPE_THETA
+from tinystories.attention import ROPE_THETA
 from tinystories.errors import UserError, shorten
 from tinystories.files import checksum, save_tensors, write_json
+from tinystories.kernels import NORM_EPSILON
 from tinystories.model import GPT
 from tinystories.params import Model as Shape
 from tinystories.reading import read_json

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from tinystories import attention
 from tinystories.backend import Backend
+from tinystories.kernels import compile_kernels
 from tinystories.model import GPT
 from tinystories.optimizer import Optimizer
 from tinystories.params import Params
@@ -34,7 +34,7 @@ class Engine:
         self._update = optimizer.update
         if backend.compiled:
             if backend.device.type == "cpu":
-                attention.compile_kernel(params.model.head_size, backend.dtype)
+                compile_kernels(params.model.head_size, backend.dtype)
             self._loss = torch.compile(self._loss)
             self._update = torch.compile(self._update)
         self.loss_sum = torch.zeros((), device=backend.device)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tinystories.decoder import Decoder
+from tinystories.decoder import make_decoder
 from tinystories.model import GPT
 from tinystories.scoring import do_nothing
 from tinystories.tokenizer import END_OF_TEXT_ID
@@ -38,7 +38,7 @@ def generate(
     for row, seed in zip(chances, seeds, strict=True):
         row.uniform_(generator=torch.Generator().manual_seed(seed))
 
-    decoder = Decoder(model, len(prompts))
+    decoder = make_decoder(model, len(prompts))
     texts = list(range(len(prompts)))  # which text is in each of the decoder's rows
     unread = list(range(len(prompts)))  # rows whose window it has not read, but for the last token
     for turn in range(max_new_tokens):

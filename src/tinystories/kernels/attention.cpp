@@ -7,74 +7,16 @@
 // Queries and keys are normalised, multiplied by their gains and turned by their position on the way in, and the
 // gradients on the way out, so that none of it is ever written to memory.
 //
-// HEAD: head size, a multiple of 16. EPSILON: of the normalisation. ELEMENT: uint16_t (bf16) or float. Sums are fp32.
+// Sums are fp32.
 // qkv and its gradient: (batch, tokens, 3, heads, HEAD); o and its gradient: (batch, tokens, heads, HEAD);
 // lse: (batch, heads, tokens), base 2; gains: (2, HEAD), of queries and keys, and their gradient (batch, heads, 2, HEAD);
 // cos, sin: (tokens, HEAD), each angle twice.
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <vector>
+#include "vectors.h"
 
 namespace {
 
-constexpr int LANES = 16;         // numbers in a vector; a compiler splits it where the CPU's vectors are shorter
-constexpr int ROWS = 4;           // queries at a time: their sums fit into registers, each key is loaded once for all
-constexpr int PARTS = HEAD / LANES, HALF = HEAD / 2;
-typedef float Vector __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
-
-struct alignas(64) Line { float at[LANES]; };  // memory aligned for vectors
-
-inline Vector load(const float* from) { Vector x; std::memcpy(&x, from, sizeof x); return x; }
-inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
-
-inline Vector load(const uint16_t* from) {
-    Halves half;
-    std::memcpy(&half, from, sizeof half);
-    return (Vector)(__builtin_convertvector(half, Bits) << 16);
-}
-
-inline void store(uint16_t* to, Vector x) {  // rounds to the nearest, ties to even
-    Bits bits = (Bits)x;
-    bits += 0x7fff + ((bits >> 16) & 1);
-    Halves half = __builtin_convertvector(bits >> 16, Halves);
-    std::memcpy(to, &half, sizeof half);
-}
-
-inline Vector exp2(Vector x) {  // relative error below 3e-7 (Taylor's series on [-1/2, 1/2]); 0 below 2^-126
-    const float shift = 12582912.f;  // 1.5 · 2^23: adding it rounds to an integer, in the low bits
-    Vector floor = -126.f - Vector{};
-    Vector clipped = x < floor ? floor : x;
-    Vector shifted = clipped + shift;
-    Vector rest = clipped - (shifted - shift);
-    Vector power = 1.5403530e-4f - Vector{};
-    power = power * rest + 1.3333558e-3f;
-    power = power * rest + 9.6181291e-3f;
-    power = power * rest + 5.5504109e-2f;
-    power = power * rest + 2.4022651e-1f;
-    power = power * rest + 6.9314718e-1f;
-    power = power * rest + 1.f;
-    Vector scaled = (Vector)((Ints)power + ((Ints)shifted << 23));
-    return x < floor ? Vector{} : scaled;
-}
-
-inline float sum(Vector x) {  // halves upon halves: one after the other, each addition would wait for the last
-    typedef float Eight __attribute__((vector_size(32)));
-    typedef float Four __attribute__((vector_size(16)));
-    struct { Eight low, high; } eights;
-    std::memcpy(&eights, &x, sizeof x);
-    const Eight eight = eights.low + eights.high;
-    struct { Four low, high; } fours;
-    std::memcpy(&fours, &eight, sizeof eight);
-    const Four four = fours.low + fours.high;
-    return (four[0] + four[1]) + (four[2] + four[3]);
-}
-
-inline float largest(Vector x) { float best = x[0]; for (int i = 1; i < LANES; i++) best = x[i] > best ? x[i] : best; return best; }
+constexpr int ROWS = 4;  // queries at a time: their sums fit into registers, each key is loaded once for all
 
 // The scratch memory of one thread: the head's tensors in fp32, rows padded with zeros to a multiple of LANES.
 struct Scratch {
@@ -87,9 +29,8 @@ struct Scratch {
     float* tensor() { return take(rows * HEAD); }
 };
 
-// One kind of vectors of one head, of all tokens of a window: as they lie in memory, and how a position turns them.
+// One kind of vectors of one head, of all tokens of a window, as they lie in memory.
 struct Heads { int64_t tokens, stride; };
-struct Turn { const float *gain, *cos, *sin; };
 
 template <typename T>
 void read(const T* from, Heads heads, float* rows) {
@@ -103,28 +44,9 @@ void write(const float* rows, Heads heads, T* to) {
         for (int i = 0; i < HEAD; i += LANES) store(to + t * heads.stride + i, load(rows + t * HEAD + i));
 }
 
-// One vector divided by its root mean square. Returns what it was multiplied by.
 template <typename T>
-inline float normalize(const T* from, float out[HEAD]) {
-    Vector squares = {};
-    for (int i = 0; i < HEAD; i += LANES) { Vector x = load(from + i); squares += x * x; }
-    const float factor = 1 / std::sqrt(sum(squares) / HEAD + EPSILON);
-    for (int i = 0; i < HEAD; i += LANES) store(out + i, load(from + i) * factor);
-    return factor;
-}
-
-template <typename T>
-void read_turned(const T* from, Heads heads, Turn turn, float scale, float* __restrict__ rows) {
-    for (int64_t t = 0; t < heads.tokens; t++, rows += HEAD) {
-        const float *cos = turn.cos + t * HEAD, *sin = turn.sin + t * HEAD;
-        alignas(64) float x[HEAD];
-        normalize(from + t * heads.stride, x);
-        for (int i = 0; i < HALF; i++) {
-            const float left = x[i] * turn.gain[i] * scale, right = x[i + HALF] * turn.gain[i + HALF] * scale;
-            rows[i] = left * cos[i] - right * sin[i];
-            rows[i + HALF] = right * cos[i] + left * sin[i];
-        }
-    }
+void read_turned(const T* from, Heads heads, Turn turn, float scale, float* rows) {
+    for (int64_t t = 0; t < heads.tokens; t++) turned(from + t * heads.stride, turn, t, scale, rows + t * HEAD);
 }
 
 // From the gradient of what read_turned gave, times scale: those of what it read, and of the gain.
@@ -135,7 +57,7 @@ void write_turned_gradient(const float* rows, const T* from, Heads heads, Turn t
     for (int64_t t = 0; t < heads.tokens; t++, rows += HEAD) {
         const float *cos = turn.cos + t * HEAD, *sin = turn.sin + t * HEAD;
         alignas(64) float x[HEAD], g[HEAD];
-        const float factor = normalize(from + t * heads.stride, x);
+        const float factor = normalize(from + t * heads.stride, HEAD, x);
         for (int i = 0; i < HALF; i++) {
             const float left = rows[i] * scale, right = rows[i + HALF] * scale;
             g[i] = left * cos[i] + right * sin[i];
@@ -173,14 +95,11 @@ inline void products(const float* a, const float* b_columns, int64_t count, Vect
 inline void scores(const float* q, const float* k_columns, int64_t count, int64_t first, int64_t key, Vector out[ROWS]) {
     products(q + first * HEAD, k_columns + key, count, out);
     if (key + LANES <= first + 1) return;
-    const Ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int r = 0; r < ROWS; r++) {
-        Ints hidden = lane > (int32_t)(first + r - key);
+        Ints hidden = LANE > (int32_t)(first + r - key);
         out[r] = hidden ? -1e30f - Vector{} : out[r];
     }
 }
-
-const float LOG2_E = 1.44269504f;
 
 }  // namespace
 

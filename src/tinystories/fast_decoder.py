@@ -1,0 +1,88 @@
+"""The decoder on a CPU, by decoder.cpp: it does what `Decoder` does, several times as fast."""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinystories.kernels import LANES, address, find_kernels
+from tinystories.model import GPT
+
+WIDTH = 2 * LANES  # outputs in a block, as in decoder.cpp
+_SIZES = ("layers", "heads", "feed_forward", "vocabulary", "rows", "slots")
+_TENSORS = (
+    *("embedding", "attention_in", "attention_out", "feed_forward_in", "feed_forward_out"),
+    *("norm_attention", "gains", "norm_feed_forward", "norm_final", "cos", "sin", "keys", "values"),
+)
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_int64) for name in _SIZES), *((name, ctypes.c_void_p) for name in _TENSORS)]
+
+
+class FastDecoder:
+    """Reads up to `rows` texts side by side, each at its own position; only where `compile_kernels` was successful."""
+
+    def __init__(self, model: GPT, rows: int) -> None:
+        shape, dtype = model.shape, model.compute_dtype
+        kernels = find_kernels(shape.head_size, dtype)
+        assert kernels is not None
+        self._read_tokens = kernels.read_tokens
+        self._vocab_size = model.vocab_size
+        slots = -(-shape.context_length // LANES) * LANES
+        # In the kernel's order. Zeros, for what hides a slot is a share of 0, and 0 times NaN is NaN.
+        kept = torch.zeros(2, shape.layers, rows, shape.heads, slots, shape.head_size, dtype=dtype)
+        self._keys, self._values = kept
+        tensors = {
+            "embedding": _in_blocks(model.embedding.to(dtype)),
+            "attention_in": _in_blocks(model.attention_in.to(dtype).flatten(1, 2)),
+            "attention_out": _in_blocks(model.attention_out.to(dtype)),
+            "feed_forward_in": _in_blocks(model.feed_forward_in.to(dtype).flatten(1, 2)),
+            "feed_forward_out": _in_blocks(model.feed_forward_out.to(dtype)),
+            "norm_attention": model.norm_attention.float(),
+            "gains": torch.stack((model.norm_query, model.norm_key), dim=1).float(),
+            "norm_feed_forward": model.norm_feed_forward.float(),
+            "norm_final": model.norm_final.float(),
+            "cos": model.rotation_cos,
+            "sin": model.rotation_sin,
+            "keys": self._keys,
+            "values": self._values,
+        }
+        sizes = (shape.layers, shape.heads, shape.feed_forward_size, model.vocab_size, rows, slots)
+        self._model = _Model(*sizes, *(address(tensors[name]) for name in _TENSORS))
+        self._alive = tensors  # as long as their addresses are used
+
+    def read(self, rows: list[int], texts: Sequence[Sequence[int]]) -> None:
+        """Let these rows start anew with these texts, of up to context_length tokens each."""
+        self._read(
+            [token for text in texts for token in text],
+            [row for row, text in zip(rows, texts, strict=True) for _ in text],
+            [position for text in texts for position in range(len(text))],
+        )
+
+    def next_logits(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Read one token, at its position from 0, in each of the first B rows; logits of what follows, (B, V), fp32."""
+        logits = torch.empty(len(tokens), -(-self._vocab_size // WIDTH) * WIDTH)
+        self._read(tokens, range(len(tokens)), positions, logits)
+        return logits[:, : self._vocab_size]
+
+    def move(self, source: int, target: int) -> None:
+        """Let row `target` go on with the text of row `source`."""
+        for kept in (self._keys, self._values):
+            kept[:, target] = kept[:, source]
+
+    def _read(
+        self, tokens: Sequence[int], rows: Sequence[int], positions: Sequence[int], logits: Tensor | None = None
+    ) -> None:
+        numbers = [torch.tensor(values, dtype=torch.int64) for values in (tokens, rows, positions)]
+        to = None if logits is None else address(logits)
+        self._read_tokens(ctypes.byref(self._model), ctypes.c_int64(len(tokens)), *map(address, numbers), to)
+
+
+def _in_blocks(weights: Tensor) -> Tensor:
+    """As decoder.cpp reads them. Shapes: (..., outputs, inputs) -> (..., blocks, inputs, WIDTH)."""
+    *stacked, outputs, inputs = weights.shape
+    padded = F.pad(weights, (0, 0, 0, -outputs % WIDTH))
+    return padded.view(*stacked, -1, WIDTH, inputs).transpose(-2, -1).contiguous()

@@ -1,0 +1,53 @@
+"""Functions in C++ for what PyTorch computes too slowly on a CPU: attention while training, and writing texts."""
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tinystories.console import warn
+
+NORM_EPSILON = 1e-6  # of all normalisations of the model
+LANES = 16  # numbers in a vector, as in vectors.h
+_SOURCES = [Path(__file__).with_name(name) for name in ("attention.cpp", "decoder.cpp")]
+_ELEMENTS = {torch.bfloat16: "uint16_t", torch.float32: "float"}
+_kernels: dict[tuple[int, torch.dtype], ctypes.CDLL] = {}
+
+
+def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
+    """Compile them for this CPU, so that they are used from now on; False where that is not possible.
+
+    It takes four seconds and is done in every process anew: a stored one might be of another CPU or another source.
+    """
+    if find_kernels(head_size, dtype):
+        return True
+    if head_size % LANES or dtype not in _ELEMENTS:
+        return False
+    with tempfile.TemporaryDirectory() as directory:
+        library = Path(directory) / "kernels.so"
+        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
+        macros = [f"-DHEAD={head_size}", f"-DELEMENT={_ELEMENTS[dtype]}", f"-DEPSILON={NORM_EPSILON}f"]
+        try:
+            subprocess.run(
+                [*command, *macros, *map(str, _SOURCES), "-o", str(library)], capture_output=True, check=True
+            )
+            _kernels[head_size, dtype] = ctypes.CDLL(str(library))
+        except (OSError, subprocess.CalledProcessError) as error:
+            warn(f"attention.cpp could not be compiled ({error}); attention is computed by plain products, slower")
+            return False
+    return True
+
+
+def find_kernels(head_size: int, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """What `compile_kernels` has compiled in this process."""
+    return _kernels.get((head_size, dtype))
+
+
+def address(tensor: Tensor) -> ctypes.c_void_p:
+    """Where its numbers lie, one after the other. Whoever asks keeps the tensor alive."""
+    assert tensor.is_contiguous()
+    return ctypes.c_void_p(tensor.data_ptr())

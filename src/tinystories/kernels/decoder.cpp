@@ -1,0 +1,168 @@
+// The model, reading new tokens of texts whose keys and values are kept, compiled by kernels.py for one head size and dtype.
+//
+// A token of one text is too little work for operations that are called one by one: calling them takes longer than
+// computing. Here all layers are one function. Its time goes into reading the weights, which lie in the order in which
+// they are read: blocks of WIDTH outputs, in each the weights of one input after the other; keys are kept in the same way,
+// in blocks of LANES of them. Activations are fp32.
+//
+// D: embedding size (heads · HEAD), F: feed-forward size.
+
+#include "vectors.h"
+
+namespace {
+
+constexpr int PARTS_OF_BLOCK = 2, WIDTH = PARTS_OF_BLOCK * LANES;
+
+inline int64_t padded(int64_t numbers) { return (numbers + WIDTH - 1) / WIDTH * WIDTH; }
+
+// y = x Wᵀ, or y += x Wᵀ, for ROWS rows of x and one block of outputs: all sums in registers.
+template <int ROWS>
+inline void block(const float* x, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs, bool add) {
+    const int64_t stride = padded(inputs);
+    Vector sums[ROWS][PARTS_OF_BLOCK] = {};
+    for (int64_t i = 0; i < inputs; i++, weights += WIDTH)
+        for (int part = 0; part < PARTS_OF_BLOCK; part++) {
+            const Vector weight = load(weights + part * LANES);
+            if (ROWS > 1) __builtin_prefetch(weights + inputs * WIDTH + part * LANES);  // the next block's
+            for (int r = 0; r < ROWS; r++) sums[r][part] += x[r * stride + i] * weight;
+        }
+    for (int r = 0; r < ROWS; r++)
+        for (int part = 0; part < PARTS_OF_BLOCK; part++) {
+            float* to = y + r * padded(outputs) + part * LANES;
+            store(to, add ? load(to) + sums[r][part] : sums[r][part]);
+        }
+}
+
+// The same for all rows and outputs. Rows of x and y are padded to a multiple of WIDTH. The threads share the blocks.
+void product(const float* x, int64_t rows, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs, bool add) {
+    #pragma omp for schedule(static)
+    for (int64_t first = 0; first < padded(outputs); first += WIDTH) {
+        const ELEMENT* of_block = weights + first * inputs;
+        const int64_t in = padded(inputs), out = padded(outputs);
+        int64_t row = 0;
+        for (; row + 8 <= rows; row += 8) block<8>(x + row * in, inputs, of_block, y + row * out + first, outputs, add);
+        if (rows - row >= 4) { block<4>(x + row * in, inputs, of_block, y + row * out + first, outputs, add); row += 4; }
+        if (rows - row >= 2) { block<2>(x + row * in, inputs, of_block, y + row * out + first, outputs, add); row += 2; }
+        if (rows - row >= 1) block<1>(x + row * in, inputs, of_block, y + row * out + first, outputs, add);
+    }
+}
+
+void norm(const float* x, int64_t rows, int64_t size, const float* gain, float* y) {
+    #pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        float* to = y + row * padded(size);
+        normalize(x + row * padded(size), size, to);
+        for (int64_t i = 0; i < size; i += LANES) store(to + i, load(to + i) * load(gain + i));
+    }
+}
+
+// One query over the keys and values up to a position, which are those of its text and head.
+inline void attend(const float query[HEAD], const ELEMENT* keys, const ELEMENT* values, int64_t slots, int64_t position,
+                   float* weights, float* out) {
+    const int64_t next = slots * HEAD;  // where the next head's are: they are fetched while this one is computed
+    Vector best = -1e30f - Vector{}, total = {}, mixed[PARTS] = {};
+    for (int64_t first = 0; first <= position; first += LANES) {
+        Vector score = {};
+        for (int i = 0; i < HEAD; i++) {
+            const ELEMENT* of_block = keys + first * HEAD + i * LANES;
+            score += query[i] * load(of_block);
+            __builtin_prefetch(of_block + next);
+        }
+        score = LANE > (int32_t)(position - first) ? -1e30f - Vector{} : score;
+        best = score > best ? score : best;
+        store(weights + first, score);
+    }
+    const float top = largest(best);
+    for (int64_t first = 0; first <= position; first += LANES) {
+        const Vector weight = exp2(load(weights + first) - top);
+        total += weight;
+        store(weights + first, weight);
+    }
+    for (int64_t slot = 0; slot <= position; slot++)
+        for (int part = 0; part < PARTS; part++) {
+            const ELEMENT* value = values + slot * HEAD + part * LANES;
+            mixed[part] += weights[slot] * load(value);
+            __builtin_prefetch(value + next);
+        }
+    for (int part = 0; part < PARTS; part++) store(out + part * LANES, mixed[part] * (1 / sum(total)));
+}
+
+inline Vector silu(Vector x) {
+    const Vector power = x * -LOG2_E, most = 126.f - Vector{};
+    return x / (1.f + exp2(power > most ? most : power));
+}
+
+}  // namespace
+
+// As fast_decoder.py has it.
+struct Model {
+    int64_t layers, heads, feed_forward, vocabulary, rows, slots;
+    const ELEMENT *embedding, *attention_in, *attention_out, *feed_forward_in, *feed_forward_out;  // in blocks
+    const float *norm_attention, *gains, *norm_feed_forward, *norm_final, *cos, *sin;
+    ELEMENT *keys, *values;  // (layers, rows, heads, slots / LANES, HEAD, LANES), (layers, rows, heads, slots, HEAD)
+};
+
+// Read `count` tokens, each at its position of the text in its row; the logits of what follows, (count, vocabulary padded
+// to a multiple of WIDTH), unless null.
+extern "C" void read_tokens(const Model* model, int64_t count, const int64_t* tokens, const int64_t* rows,
+                            const int64_t* positions, float* logits) {
+    const Model m = *model;
+    const int64_t D = m.heads * HEAD, F = m.feed_forward, wide = padded(D), F_wide = padded(2 * F);
+    const int64_t per_row = m.heads * HEAD * m.slots;  // keys or values
+    std::vector<Line> memory(count * (3 * wide + padded(3 * D) + F_wide + padded(F)) / LANES);
+    float *x = memory[0].at, *normed = x + count * wide, *mixed = normed + count * wide;
+    float *projected = mixed + count * wide, *hidden = projected + count * padded(3 * D), *gated = hidden + count * F_wide;
+    #pragma omp parallel
+    {
+        std::vector<Line> of_thread(m.slots / LANES + PARTS);
+        float *weights = of_thread[0].at, *query = weights + m.slots;
+        #pragma omp for schedule(static)
+        for (int64_t token = 0; token < count; token++) {
+            const ELEMENT* column = m.embedding + tokens[token] / WIDTH * WIDTH * D + tokens[token] % WIDTH;
+            for (int64_t i = 0; i < D; i++) x[token * wide + i] = to_float(column[i * WIDTH]);
+        }
+        for (int64_t layer = 0; layer < m.layers; layer++) {
+            ELEMENT *keys = m.keys + layer * m.rows * per_row, *values = m.values + layer * m.rows * per_row;
+            const Turn q_turn = {m.gains + 2 * layer * HEAD, m.cos, m.sin};
+            const Turn k_turn = {m.gains + (2 * layer + 1) * HEAD, m.cos, m.sin};
+
+            norm(x, count, D, m.norm_attention + layer * D, normed);
+            product(normed, count, D, m.attention_in + layer * padded(3 * D) * D, projected, 3 * D, false);
+            #pragma omp for schedule(static)
+            for (int64_t index = 0; index < count * m.heads; index++) {
+                const int64_t token = index / m.heads, head = index % m.heads, position = positions[token];
+                const int64_t place = rows[token] * per_row + head * HEAD * m.slots;
+                const float *k = projected + token * padded(3 * D) + D + head * HEAD, *v = k + D;
+                alignas(64) float key[HEAD];
+                ELEMENT rounded[HEAD], *column = keys + place + position / LANES * LANES * HEAD + position % LANES;
+                turned(k, k_turn, position, 1.f, key);
+                for (int i = 0; i < HEAD; i += LANES) store(rounded + i, load(key + i));
+                for (int i = 0; i < HEAD; i++) column[i * LANES] = rounded[i];
+                for (int i = 0; i < HEAD; i += LANES) store(values + place + position * HEAD + i, load(v + i));
+            }
+            #pragma omp for schedule(static)
+            for (int64_t index = 0; index < count * m.heads; index++) {
+                const int64_t token = index / m.heads, head = index % m.heads, position = positions[token];
+                const int64_t place = rows[token] * per_row + head * HEAD * m.slots;
+                const float* q = projected + token * padded(3 * D) + head * HEAD;
+                turned(q, q_turn, position, LOG2_E / std::sqrt((float)HEAD), query);
+                attend(query, keys + place, values + place, m.slots, position, weights, mixed + token * wide + head * HEAD);
+            }
+            product(mixed, count, D, m.attention_out + layer * wide * D, x, D, true);
+
+            norm(x, count, D, m.norm_feed_forward + layer * D, normed);
+            product(normed, count, D, m.feed_forward_in + layer * F_wide * D, hidden, 2 * F, false);
+            #pragma omp for schedule(static)
+            for (int64_t token = 0; token < count; token++) {
+                const float *gate = hidden + token * F_wide, *up = gate + F;
+                for (int64_t i = 0; i < F; i += LANES)  // beyond F it computes what nobody reads
+                    store(gated + token * padded(F) + i, silu(load(gate + i)) * load(up + i));
+            }
+            product(gated, count, F, m.feed_forward_out + layer * wide * F, x, D, true);
+        }
+        if (logits) {
+            norm(x, count, D, m.norm_final, normed);
+            product(normed, count, D, m.embedding, logits, m.vocabulary, false);
+        }
+    }
+}

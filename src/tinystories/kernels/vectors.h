@@ -1,0 +1,102 @@
+// What attention.cpp and decoder.cpp compute with: vectors of fp32, read from and written to memory as fp32 or bf16.
+//
+// HEAD: head size, a multiple of LANES. EPSILON: of the normalisation. ELEMENT: uint16_t (bf16) or float.
+
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int LANES = 16;         // numbers in a vector; a compiler splits it where the CPU's vectors are shorter
+constexpr int PARTS = HEAD / LANES, HALF = HEAD / 2;
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+
+struct alignas(64) Line { float at[LANES]; };  // memory aligned for vectors
+
+inline Vector load(const float* from) { Vector x; std::memcpy(&x, from, sizeof x); return x; }
+inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
+
+inline Vector load(const uint16_t* from) {
+    Halves half;
+    std::memcpy(&half, from, sizeof half);
+    return (Vector)(__builtin_convertvector(half, Bits) << 16);
+}
+
+inline float to_float(float x) { return x; }
+inline float to_float(uint16_t x) { const uint32_t bits = (uint32_t)x << 16; float y; std::memcpy(&y, &bits, sizeof y); return y; }
+
+inline void store(uint16_t* to, Vector x) {  // rounds to the nearest, ties to even
+    Bits bits = (Bits)x;
+    bits += 0x7fff + ((bits >> 16) & 1);
+    Halves half = __builtin_convertvector(bits >> 16, Halves);
+    std::memcpy(to, &half, sizeof half);
+}
+
+inline Vector exp2(Vector x) {  // relative error below 3e-7 (Taylor's series on [-1/2, 1/2]); 0 below 2^-126
+    const float shift = 12582912.f;  // 1.5 · 2^23: adding it rounds to an integer, in the low bits
+    Vector floor = -126.f - Vector{};
+    Vector clipped = x < floor ? floor : x;
+    Vector shifted = clipped + shift;
+    Vector rest = clipped - (shifted - shift);
+    Vector power = 1.5403530e-4f - Vector{};
+    power = power * rest + 1.3333558e-3f;
+    power = power * rest + 9.6181291e-3f;
+    power = power * rest + 5.5504109e-2f;
+    power = power * rest + 2.4022651e-1f;
+    power = power * rest + 6.9314718e-1f;
+    power = power * rest + 1.f;
+    Vector scaled = (Vector)((Ints)power + ((Ints)shifted << 23));
+    return x < floor ? Vector{} : scaled;
+}
+
+inline float sum(Vector x) {  // halves upon halves: one after the other, each addition would wait for the last
+    typedef float Eight __attribute__((vector_size(32)));
+    typedef float Four __attribute__((vector_size(16)));
+    struct { Eight low, high; } eights;
+    std::memcpy(&eights, &x, sizeof x);
+    const Eight eight = eights.low + eights.high;
+    struct { Four low, high; } fours;
+    std::memcpy(&fours, &eight, sizeof eight);
+    const Four four = fours.low + fours.high;
+    return (four[0] + four[1]) + (four[2] + four[3]);
+}
+
+inline float largest(Vector x) { float best = x[0]; for (int i = 1; i < LANES; i++) best = x[i] > best ? x[i] : best; return best; }
+
+// A vector divided by its root mean square. Returns what it was multiplied by.
+template <typename T>
+inline float normalize(const T* from, int64_t length, float* out) {
+    Vector squares = {};
+    for (int64_t i = 0; i < length; i += LANES) { Vector x = load(from + i); squares += x * x; }
+    const float factor = 1 / std::sqrt(sum(squares) / length + EPSILON);
+    for (int64_t i = 0; i < length; i += LANES) store(out + i, load(from + i) * factor);
+    return factor;
+}
+
+// How queries or keys are turned: gain (HEAD); cos, sin (tokens, HEAD), each angle twice.
+struct Turn { const float *gain, *cos, *sin; };
+
+// A query or key as the scores are computed with: normalised, multiplied by its gain, turned by its position.
+template <typename T>
+inline void turned(const T* from, Turn turn, int64_t position, float scale, float* __restrict__ out) {
+    const float *cos = turn.cos + position * HEAD, *sin = turn.sin + position * HEAD;
+    alignas(64) float x[HEAD];
+    normalize(from, HEAD, x);
+    for (int i = 0; i < HALF; i++) {
+        const float left = x[i] * turn.gain[i] * scale, right = x[i + HALF] * turn.gain[i + HALF] * scale;
+        out[i] = left * cos[i] - right * sin[i];
+        out[i + HALF] = right * cos[i] + left * sin[i];
+    }
+}
+
+const Ints LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+const float LOG2_E = 1.44269504f;
+
+}  // namespace
