@@ -110,3 +110,14 @@ def test_the_fast_one_is_taken_where_there_is_one(random_model, kernels):
     kernels.clear()
     assert isinstance(make_decoder(random_model(FAST[0]), 1), Decoder)
     kernels.update(compiled)
+
+
+@pytest.mark.parametrize(("decoder_class", "sizes"), [(Decoder, ANY_SHAPE[0]), (FastDecoder, FAST[0])])
+def test_what_is_out_of_range_is_refused(random_model, decoder_class, sizes):
+    """Not read from beyond the weights, as C++ would."""
+    decoder = decoder_class(random_model(sizes), 2)
+    for tokens, positions in (([300, 1], [0, 0]), ([1, -1], [0, 0]), ([1, 1], [0, sizes.context_length])):
+        with torch.inference_mode(), pytest.raises(IndexError):
+            decoder.next_logits(tokens, positions)
+    with torch.inference_mode(), pytest.raises(IndexError):
+        decoder.read([0], [[1] * (sizes.context_length + 1)])
