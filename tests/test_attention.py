@@ -1,6 +1,7 @@
 """Causal attention: the kernel for CPUs and the plain way, beside attention written out in fp64."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from tinystories import kernels as kernels_module
 from tinystories.attention import ROPE_THETA, attend, rotation
+from tinystories.fast_decoder import FastDecoder
 from tinystories.kernels import NORM_EPSILON, compile_kernels
+from tinystories.params import Model
 
 BF16, FP32 = torch.bfloat16, torch.float32
 HEAD_SIZES = (16, 48)
@@ -88,6 +91,32 @@ def check(tensors: list[Tensor], tolerance: float) -> None:
 )
 def test_the_kernel_computes_attention(batch, length, heads, size, gain, scale):
     check(inputs(batch, length, heads, size, FP32, gain, scale), 2e-5 * max(1, gain))
+
+
+@pytest.mark.usefixtures("without_kernels")
+@pytest.mark.parametrize(("target", "flag"), [("haswell", "avx2"), ("x86-64", "sse2")])
+def test_cpus_with_shorter_vectors_compute_the_same(random_model, monkeypatch, tmp_path, target, flag):
+    """Attention, and the decoder that shares its vectors; a compiler that is told of a lesser CPU stands for one."""
+    if flag not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip(f"this CPU has no {flag}")
+    compiler = tmp_path / "g++"
+    compiler.write_text(f'#!/bin/sh\nexec g++ "$@" -march={target}\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert compile_kernels(16, FP32)
+    for length in (2, 5, 17, 40):
+        check(inputs(2, length, 3, 16, FP32), 2e-5)
+    assert compile_kernels(16, BF16)
+    check(inputs(2, 33, 3, 16, BF16), 2**-6)
+    model = random_model(Model(context_length=20, embedding_size=48, layers=2, heads=3))
+    for count in (1, 2, 9):
+        decoder = FastDecoder(model, count)
+        texts = [[7 * row + 1, *range(2, 2 + row), 5] for row in range(count)]
+        with torch.inference_mode():
+            decoder.read(list(range(count)), [text[:-1] for text in texts])
+            found = decoder.next_logits([5] * count, [len(text) - 1 for text in texts])
+            expected = torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("size", HEAD_SIZES)

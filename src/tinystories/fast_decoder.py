@@ -10,7 +10,7 @@ from torch import Tensor
 from tinystories.kernels import LANES, address, find_kernels
 from tinystories.model import GPT
 
-WIDTH = 2 * LANES  # outputs in a block, as in decoder.cpp
+WIDTH = 32  # outputs in a block, as in decoder.cpp
 _SIZES = ("layers", "heads", "feed_forward", "vocabulary", "rows", "slots")
 _TENSORS = (
     *("embedding", "attention_in", "attention_out", "feed_forward_in", "feed_forward_out"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from tinystories.console import warn
 
 NORM_EPSILON = 1e-6  # of all normalisations of the model
-LANES = 16  # numbers in a vector, as in vectors.h
+LANES = 16  # numbers in the longest vector of vectors.h
 _SOURCES = [Path(__file__).with_name(name) for name in ("attention.cpp", "decoder.cpp")]
 _ELEMENTS = {torch.bfloat16: "uint16_t", torch.float32: "float"}
 _kernels: dict[tuple[int, torch.dtype], ctypes.CDLL] = {}
@@ -21,7 +21,7 @@ _kernels: dict[tuple[int, torch.dtype], ctypes.CDLL] = {}
 def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
     """Compile them for this CPU, so that they are used from now on; False where that is not possible.
 
-    It takes four seconds and is done in every process anew: a stored one might be of another CPU or another source.
+    It takes two seconds and is done in every process anew: a stored one might be of another CPU or another source.
     """
     if find_kernels(head_size, dtype):
         return True
@@ -37,7 +37,9 @@ def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
             )
             _kernels[head_size, dtype] = ctypes.CDLL(str(library))
         except (OSError, subprocess.CalledProcessError) as error:
-            warn(f"attention.cpp could not be compiled ({error}); attention is computed by plain products, slower")
+            warn(
+                f"the kernels could not be compiled ({error}); attention and samples are computed without them, slower"
+            )
             return False
     return True
 

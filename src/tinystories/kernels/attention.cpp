@@ -24,8 +24,8 @@ struct Scratch {
     std::vector<Line> memory;
     int64_t used = 0;
     explicit Scratch(int64_t tokens, int64_t tensors)
-        : rows((tokens + LANES - 1) / LANES * LANES), memory(tensors * rows * PARTS + 2 * ROWS * rows / LANES) {}
-    float* take(int64_t floats) { float* start = memory[used / LANES].at; used += floats; return start; }
+        : rows((tokens + LANES - 1) / LANES * LANES), memory((tensors * HEAD + 2 * ROWS) * rows / LINE) {}
+    float* take(int64_t floats) { float* start = memory[used / LINE].at; used += floats; return start; }
     float* tensor() { return take(rows * HEAD); }
 };
 

@@ -11,7 +11,8 @@
 
 namespace {
 
-constexpr int PARTS_OF_BLOCK = 2, WIDTH = PARTS_OF_BLOCK * LANES;
+constexpr int WIDTH = 32, PARTS_OF_BLOCK = WIDTH / LANES;
+constexpr int MOST_ROWS = LANES == 16 ? 8 : 2;  // as many sums as there are registers for
 
 inline int64_t padded(int64_t numbers) { return (numbers + WIDTH - 1) / WIDTH * WIDTH; }
 
@@ -33,18 +34,22 @@ inline void block(const float* x, int64_t inputs, const ELEMENT* weights, float*
         }
 }
 
-// The same for all rows and outputs. Rows of x and y are padded to a multiple of WIDTH. The threads share the blocks.
+// The same for any number of rows: ROWS at a time, then what is left of them with fewer at a time.
+template <int ROWS>
+inline void blocks(const float* x, int64_t rows, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs,
+                   bool add) {
+    int64_t row = 0;
+    for (; row + ROWS <= rows; row += ROWS)
+        block<ROWS>(x + row * padded(inputs), inputs, weights, y + row * padded(outputs), outputs, add);
+    if constexpr (ROWS > 1)
+        blocks<ROWS / 2>(x + row * padded(inputs), rows - row, inputs, weights, y + row * padded(outputs), outputs, add);
+}
+
+// The same for all outputs. Rows of x and y are padded to a multiple of WIDTH. The threads share the blocks.
 void product(const float* x, int64_t rows, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs, bool add) {
     #pragma omp for schedule(static)
-    for (int64_t first = 0; first < padded(outputs); first += WIDTH) {
-        const ELEMENT* of_block = weights + first * inputs;
-        const int64_t in = padded(inputs), out = padded(outputs);
-        int64_t row = 0;
-        for (; row + 8 <= rows; row += 8) block<8>(x + row * in, inputs, of_block, y + row * out + first, outputs, add);
-        if (rows - row >= 4) { block<4>(x + row * in, inputs, of_block, y + row * out + first, outputs, add); row += 4; }
-        if (rows - row >= 2) { block<2>(x + row * in, inputs, of_block, y + row * out + first, outputs, add); row += 2; }
-        if (rows - row >= 1) block<1>(x + row * in, inputs, of_block, y + row * out + first, outputs, add);
-    }
+    for (int64_t first = 0; first < padded(outputs); first += WIDTH)
+        blocks<MOST_ROWS>(x, rows, inputs, weights + first * inputs, y + first, outputs, add);
 }
 
 void norm(const float* x, int64_t rows, int64_t size, const float* gain, float* y) {
@@ -109,12 +114,12 @@ extern "C" void read_tokens(const Model* model, int64_t count, const int64_t* to
     const Model m = *model;
     const int64_t D = m.heads * HEAD, F = m.feed_forward, wide = padded(D), F_wide = padded(2 * F);
     const int64_t per_row = m.heads * HEAD * m.slots;  // keys or values
-    std::vector<Line> memory(count * (3 * wide + padded(3 * D) + F_wide + padded(F)) / LANES);
+    std::vector<Line> memory(count * (3 * wide + padded(3 * D) + F_wide + padded(F)) / LINE);
     float *x = memory[0].at, *normed = x + count * wide, *mixed = normed + count * wide;
     float *projected = mixed + count * wide, *hidden = projected + count * padded(3 * D), *gated = hidden + count * F_wide;
     #pragma omp parallel
     {
-        std::vector<Line> of_thread(m.slots / LANES + PARTS);
+        std::vector<Line> of_thread((m.slots + HEAD) / LINE);
         float *weights = of_thread[0].at, *query = weights + m.slots;
         #pragma omp for schedule(static)
         for (int64_t token = 0; token < count; token++) {
