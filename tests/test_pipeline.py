@@ -163,7 +163,7 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repo
         time.sleep(0.02)
     os.killpg(process.pid, number)
     process.wait(60)
-    (state,) = states.glob("*/step-*")
+    state = max(states.glob("*/step-*"))  # killed between saving one and deleting the last, it leaves two
     assert 20 < int(state.name[5:17]) < 1200
     record = json.loads((state / "record.json").read_text())["record"]
 
