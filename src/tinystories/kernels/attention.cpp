@@ -1,4 +1,4 @@
-// Causal attention of small heads on a CPU, forward and backward, compiled by attention.py for one head size and dtype.
+// Causal attention of small heads on a CPU, forward and backward, compiled for one head size and one dtype.
 //
 // A head of 16 at 128 tokens is too small for the products that libraries are made for: writing and reading the T × T
 // scores costs more than computing them. Here one head of one window stays in the first-level cache; scores are

@@ -1,4 +1,4 @@
-// The model, reading new tokens of texts whose keys and values are kept, compiled by kernels.py for one head size and dtype.
+// The model, reading new tokens of texts whose keys and values are kept, compiled for one head size and one dtype.
 //
 // A token of one text is too little work for operations that are called one by one: calling them takes longer than
 // computing. Here all layers are one function. Its time goes into reading the weights, which lie in the order in which
