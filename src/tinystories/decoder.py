@@ -6,7 +6,6 @@ Letters in shapes are those of model.py; B is the number of texts read at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,31 +17,13 @@ from tinystories.kernels import NORM_EPSILON, find_kernels
 from tinystories.model import GPT
 
 
-@dataclass(frozen=True)
-class _Layer:
-    norm_attention: Tensor  # (D,)
-    attention_in: Tensor  # (3 D, D)
-    attention_out: Tensor  # (D, D)
-    norm_feed_forward: Tensor  # (D,)
-    feed_forward_in: Tensor  # (2 F, D)
-    feed_forward_out: Tensor  # (D, F)
-
-
 class Decoder:
     """Reads up to `rows` texts side by side, each at its own position."""
 
     def __init__(self, model: GPT, rows: int) -> None:
         shape, dtype, device = model.shape, model.compute_dtype, model.embedding.device
         self._heads = shape.heads, shape.head_size
-        stacks = (
-            model.norm_attention,
-            model.attention_in.flatten(1, 2),
-            model.attention_out,
-            model.norm_feed_forward,
-            model.feed_forward_in.flatten(1, 2),
-            model.feed_forward_out,
-        )
-        self._layers = [_Layer(*weights) for weights in zip(*(stack.to(dtype) for stack in stacks), strict=True)]
+        self._blocks = model.blocks()
         self._embedding, self._norm_final = model.embedding.to(dtype), model.norm_final.to(dtype)
         # Normalised queries and keys get their gain and are turned by their position. Both are a product with a cosine
         # and, of the other half, with a sine: the gains are in these tables, and so is the scale of the scores.
@@ -84,8 +65,9 @@ class Decoder:
         index = torch.arange(self._slots.shape[2], device=device)[rows, None]
         x = F.embedding(tokens.flatten(), self._embedding)
         tables = self._cos[:, positions], self._sin[:, positions]
-        for layer, slots, cos, sin in zip(self._layers, self._slots, *tables, strict=True):
-            qkv = F.linear(norm(x, layer.norm_attention), layer.attention_in).view(batch, length, 3, heads, head_size)
+        for block, slots, cos, sin in zip(self._blocks, self._slots, *tables, strict=True):
+            qkv = F.linear(norm(x, block.norm_attention), block.attention_in.flatten(0, 1))
+            qkv = qkv.view(batch, length, 3, heads, head_size)
             qk = F.rms_norm(qkv[:, :, :2], (head_size,), None, NORM_EPSILON)
             qkv[:, :, :2] = torch.addcmul(qk * cos, qk.roll(head_size // 2, -1), sin)
             slots[:, index, :, positions] = qkv[:, :, 1:]
@@ -93,9 +75,9 @@ class Decoder:
             # On a CPU these products are faster than the fused attention for one query a text.
             scores = (qkv[:, :, 0].transpose(1, 2) @ keys.mT).add_(bias)
             mixed = (scores.softmax(-1) @ values).transpose(1, 2).reshape(batch * length, -1)
-            x = x + F.linear(mixed, layer.attention_out)
-            gate, up = F.linear(norm(x, layer.norm_feed_forward), layer.feed_forward_in).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, layer.feed_forward_out)
+            x = x + F.linear(mixed, block.attention_out)
+            gate, up = F.linear(norm(x, block.norm_feed_forward), block.feed_forward_in.flatten(0, 1)).chunk(2, dim=-1)
+            x = x + F.linear(F.silu(gate) * up, block.feed_forward_out)
         return x
 
 

@@ -31,7 +31,7 @@ class FastDecoder:
         assert kernels is not None
         self._read_tokens = kernels.read_tokens
         self._vocab_size = model.vocab_size
-        self._ends = model.vocab_size, shape.context_length
+        self._context_length = shape.context_length
         slots = -(-shape.context_length // LANES) * LANES
         # In the kernel's order. Zeros, for what hides a slot is a share of 0, and 0 times NaN is NaN.
         kept = torch.zeros(2, shape.layers, rows, shape.heads, slots, shape.head_size, dtype=dtype)
@@ -78,7 +78,7 @@ class FastDecoder:
         self, tokens: Sequence[int], rows: Sequence[int], positions: Sequence[int], logits: Tensor | None = None
     ) -> None:
         # The kernel would read and write beyond its memory.
-        for name, values, end in (("token", tokens, self._ends[0]), ("position", positions, self._ends[1])):
+        for name, values, end in (("token", tokens, self._vocab_size), ("position", positions, self._context_length)):
             if values and not 0 <= min(values) <= max(values) < end:
                 raise IndexError(f"a {name} is not from 0 to {end - 1}")
         numbers = [torch.tensor(values, dtype=torch.int64) for values in (tokens, rows, positions)]

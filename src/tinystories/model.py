@@ -20,7 +20,7 @@ EMBEDDING_STD = 0.02
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """The weights of one transformer block, in the precision of the computation."""
 
     norm_attention: Tensor  # (D,)
@@ -82,7 +82,7 @@ class GPT(nn.Module):
         """
         # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
         x_BTD = F.embedding(tokens, self.embedding).to(self.compute_dtype)
-        for block in self._blocks():
+        for block in self.blocks():
             x_BTD = x_BTD + self._attention(block, x_BTD)
             x_BTD = x_BTD + self._feed_forward(block, x_BTD)
         x_BTD = norm(x_BTD, self.norm_final.to(self.compute_dtype))
@@ -108,7 +108,8 @@ class GPT(nn.Module):
             parameter.data = parameter.data.to(dtype)
         return copy
 
-    def _blocks(self) -> list[_Block]:
+    def blocks(self) -> list[Block]:
+        """The weights of each block, from the first."""
         stacks = (
             self.norm_attention,
             self.attention_in,
@@ -120,9 +121,9 @@ class GPT(nn.Module):
             self.feed_forward_out,
         )
         # unbind, not indexing: its gradient is one stack instead of a sum of L mostly empty tensors.
-        return [_Block(*weights) for weights in zip(*(s.to(self.compute_dtype).unbind() for s in stacks), strict=True)]
+        return [Block(*weights) for weights in zip(*(s.to(self.compute_dtype).unbind() for s in stacks), strict=True)]
 
-    def _attention(self, block: _Block, x_BTD: Tensor) -> Tensor:
+    def _attention(self, block: Block, x_BTD: Tensor) -> Tensor:
         batch, length, width = x_BTD.shape
         projected = F.linear(norm(x_BTD, block.norm_attention), block.attention_in.flatten(0, 1))
         projected = projected.view(batch, length, 3, self.shape.heads, self.shape.head_size)
@@ -130,7 +131,7 @@ class GPT(nn.Module):
         mixed = attend(projected, gains, self.rotation_cos[:length], self.rotation_sin[:length])
         return F.linear(mixed.reshape(batch, length, width), block.attention_out)
 
-    def _feed_forward(self, block: _Block, x_BTD: Tensor) -> Tensor:
+    def _feed_forward(self, block: Block, x_BTD: Tensor) -> Tensor:
         projected = F.linear(norm(x_BTD, block.norm_feed_forward), block.feed_forward_in.flatten(0, 1))
         gate, up = projected.chunk(2, dim=-1)
         return F.linear(F.silu(gate) * up, block.feed_forward_out)
