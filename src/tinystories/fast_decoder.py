@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tinystories.kernels import LANES, address, find_kernels
@@ -30,6 +29,16 @@ class FastDecoder:
         kernels = find_kernels(shape.head_size, dtype)
         assert kernels is not None
         self._read_tokens = kernels.read_tokens
+
+        def pack(stack: Tensor) -> Tensor:
+            """In the order in which decoder.cpp reads it, its outputs padded to a multiple of WIDTH."""
+            outputs, inputs = stack.shape[-2:]
+            weights = stack.to(dtype).reshape(-1, outputs, inputs)
+            packed = weights.new_empty(len(weights), -(-outputs // WIDTH), inputs, WIDTH)
+            sizes = map(ctypes.c_int64, weights.shape)
+            kernels.pack(address(weights), *sizes, address(packed))
+            return packed
+
         self._vocab_size = model.vocab_size
         self._context_length = shape.context_length
         slots = -(-shape.context_length // LANES) * LANES
@@ -37,11 +46,11 @@ class FastDecoder:
         kept = torch.zeros(2, shape.layers, rows, shape.heads, slots, shape.head_size, dtype=dtype)
         self._keys, self._values = kept
         tensors = {
-            "embedding": _in_blocks(model.embedding.to(dtype)),
-            "attention_in": _in_blocks(model.attention_in.to(dtype).flatten(1, 2)),
-            "attention_out": _in_blocks(model.attention_out.to(dtype)),
-            "feed_forward_in": _in_blocks(model.feed_forward_in.to(dtype).flatten(1, 2)),
-            "feed_forward_out": _in_blocks(model.feed_forward_out.to(dtype)),
+            "embedding": pack(model.embedding),
+            "attention_in": pack(model.attention_in.flatten(1, 2)),
+            "attention_out": pack(model.attention_out),
+            "feed_forward_in": pack(model.feed_forward_in.flatten(1, 2)),
+            "feed_forward_out": pack(model.feed_forward_out),
             "norm_attention": model.norm_attention.float(),
             "gains": torch.stack((model.norm_query, model.norm_key), dim=1).float(),
             "norm_feed_forward": model.norm_feed_forward.float(),
@@ -84,10 +93,3 @@ class FastDecoder:
         numbers = [torch.tensor(values, dtype=torch.int64) for values in (tokens, rows, positions)]
         to = None if logits is None else address(logits)
         self._read_tokens(ctypes.byref(self._model), ctypes.c_int64(len(tokens)), *map(address, numbers), to)
-
-
-def _in_blocks(weights: Tensor) -> Tensor:
-    """As decoder.cpp reads them. Shapes: (..., outputs, inputs) -> (..., blocks, inputs, WIDTH)."""
-    *stacked, outputs, inputs = weights.shape
-    padded = F.pad(weights, (0, 0, 0, -outputs % WIDTH))
-    return padded.view(*stacked, -1, WIDTH, inputs).transpose(-2, -1).contiguous()

@@ -2,10 +2,17 @@
 //
 // A token of one text is too little work for operations that are called one by one: calling them takes longer than
 // computing. Here all layers are one function. Its time goes into reading the weights, which lie in the order in which
-// they are read: blocks of WIDTH outputs, in each the weights of one input after the other; keys are kept in the same way,
-// in blocks of LANES of them. Activations are fp32.
+// they are read: blocks of WIDTH outputs, in each the weights of one input (or STEP of them) after the other; keys are
+// kept in the same way, in blocks of LANES of them. Activations are fp32, but where the CPU multiplies pairs of bf16
+// (AVX512_BF16), twice as many at once, a bf16 model's are rounded to it before a product.
 //
 // D: embedding size (heads · HEAD), F: feed-forward size.
+
+#include <algorithm>
+#include <type_traits>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #include "vectors.h"
 
@@ -14,18 +21,36 @@ namespace {
 constexpr int WIDTH = 32, PARTS_OF_BLOCK = WIDTH / LANES;
 constexpr int MOST_ROWS = LANES == 16 ? 8 : 2;  // as many sums as there are registers for
 
+#ifdef __AVX512BF16__
+constexpr bool PAIRS = std::is_same_v<ELEMENT, uint16_t>;
+#else
+constexpr bool PAIRS = false;
+#endif
+constexpr int STEP = PAIRS ? 2 : 1;  // inputs that are multiplied at once, for each output
+using Input = std::conditional_t<PAIRS, uint16_t, float>;  // of a product
+
+inline Vector multiply_add(Vector sum, const float* x, const ELEMENT* weights) { return sum + *x * load(weights); }
+
+#ifdef __AVX512BF16__
+inline Vector multiply_add(Vector sum, const uint16_t* x, const uint16_t* weights) {
+    int32_t pair;
+    std::memcpy(&pair, x, sizeof pair);
+    return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)_mm512_loadu_si512(weights));
+}
+#endif
+
 inline int64_t padded(int64_t numbers) { return (numbers + WIDTH - 1) / WIDTH * WIDTH; }
 
 // y = x Wᵀ, or y += x Wᵀ, for ROWS rows of x and one block of outputs: all sums in registers.
 template <int ROWS>
-inline void block(const float* x, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs, bool add) {
+inline void block(const Input* x, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs, bool add) {
     const int64_t stride = padded(inputs);
     Vector sums[ROWS][PARTS_OF_BLOCK] = {};
-    for (int64_t i = 0; i < inputs; i++, weights += WIDTH)
+    for (int64_t i = 0; i < inputs; i += STEP, weights += STEP * WIDTH)
         for (int part = 0; part < PARTS_OF_BLOCK; part++) {
-            const Vector weight = load(weights + part * LANES);
-            if (ROWS > 1) __builtin_prefetch(weights + inputs * WIDTH + part * LANES);  // the next block's
-            for (int r = 0; r < ROWS; r++) sums[r][part] += x[r * stride + i] * weight;
+            const ELEMENT* of_part = weights + part * STEP * LANES;
+            if (ROWS > 1) __builtin_prefetch(of_part + inputs * WIDTH);  // the next block's
+            for (int r = 0; r < ROWS; r++) sums[r][part] = multiply_add(sums[r][part], x + r * stride + i, of_part);
         }
     for (int r = 0; r < ROWS; r++)
         for (int part = 0; part < PARTS_OF_BLOCK; part++) {
@@ -36,7 +61,7 @@ inline void block(const float* x, int64_t inputs, const ELEMENT* weights, float*
 
 // The same for any number of rows: ROWS at a time, then what is left of them with fewer at a time.
 template <int ROWS>
-inline void blocks(const float* x, int64_t rows, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs,
+inline void blocks(const Input* x, int64_t rows, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs,
                    bool add) {
     int64_t row = 0;
     for (; row + ROWS <= rows; row += ROWS)
@@ -46,24 +71,23 @@ inline void blocks(const float* x, int64_t rows, int64_t inputs, const ELEMENT* 
 }
 
 // The same for all outputs. Rows of x and y are padded to a multiple of WIDTH. The threads share the blocks.
-void product(const float* x, int64_t rows, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs, bool add) {
+void product(const Input* x, int64_t rows, int64_t inputs, const ELEMENT* weights, float* y, int64_t outputs, bool add) {
     #pragma omp for schedule(static)
     for (int64_t first = 0; first < padded(outputs); first += WIDTH)
         blocks<MOST_ROWS>(x, rows, inputs, weights + first * inputs, y + first, outputs, add);
 }
 
-void norm(const float* x, int64_t rows, int64_t size, const float* gain, float* y) {
+void norm(const float* x, int64_t rows, int64_t size, const float* gain, Input* y) {
     #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++) {
-        float* to = y + row * padded(size);
-        normalize(x + row * padded(size), size, to);
-        for (int64_t i = 0; i < size; i += LANES) store(to + i, load(to + i) * load(gain + i));
+        const float *from = x + row * padded(size), factor = normalizer(from, size);
+        for (int64_t i = 0; i < size; i += LANES) store(y + row * padded(size) + i, load(from + i) * factor * load(gain + i));
     }
 }
 
 // One query over the keys and values up to a position, which are those of its text and head.
 inline void attend(const float query[HEAD], const ELEMENT* keys, const ELEMENT* values, int64_t slots, int64_t position,
-                   float* weights, float* out) {
+                   float* weights, Input* out) {
     const int64_t next = slots * HEAD;  // where the next head's are: they are fetched while this one is computed
     Vector best = -1e30f - Vector{}, total = {}, mixed[PARTS] = {};
     for (int64_t first = 0; first <= position; first += LANES) {
@@ -107,6 +131,20 @@ struct Model {
     ELEMENT *keys, *values;  // (layers, rows, heads, slots / LANES, HEAD, LANES), (layers, rows, heads, slots, HEAD)
 };
 
+// Weights, (stacked, outputs, inputs), in the order in which they are read: (stacked, blocks, inputs / STEP, WIDTH, STEP).
+extern "C" void pack(const ELEMENT* weights, int64_t stacked, int64_t outputs, int64_t inputs, ELEMENT* packed) {
+    const int64_t count = padded(outputs) / WIDTH;
+    #pragma omp parallel for schedule(static)
+    for (int64_t index = 0; index < stacked * count; index++) {
+        const int64_t first = index % count * WIDTH, rows = std::min<int64_t>(WIDTH, outputs - first);
+        const ELEMENT* from = weights + (index / count * outputs + first) * inputs;
+        ELEMENT* to = packed + index * inputs * WIDTH;
+        for (int64_t i = 0; i < inputs; i += STEP)
+            for (int64_t row = 0; row < WIDTH; row++)
+                for (int64_t j = i; j < i + STEP; j++) *to++ = row < rows ? from[row * inputs + j] : 0;
+    }
+}
+
 // Read `count` tokens, each at its position of the text in its row; the logits of what follows, (count, vocabulary padded
 // to a multiple of WIDTH), unless null.
 extern "C" void read_tokens(const Model* model, int64_t count, const int64_t* tokens, const int64_t* rows,
@@ -115,16 +153,16 @@ extern "C" void read_tokens(const Model* model, int64_t count, const int64_t* to
     const int64_t D = m.heads * HEAD, F = m.feed_forward, wide = padded(D), F_wide = padded(2 * F);
     const int64_t per_row = m.heads * HEAD * m.slots;  // keys or values
     std::vector<Line> memory(count * (3 * wide + padded(3 * D) + F_wide + padded(F)) / LINE);
-    float *x = memory[0].at, *normed = x + count * wide, *mixed = normed + count * wide;
-    float *projected = mixed + count * wide, *hidden = projected + count * padded(3 * D), *gated = hidden + count * F_wide;
+    float *x = memory[0].at, *projected = x + count * wide, *hidden = projected + count * padded(3 * D);
+    Input *normed = (Input*)(hidden + count * F_wide), *mixed = normed + count * wide, *gated = mixed + count * wide;
     #pragma omp parallel
     {
         std::vector<Line> of_thread((m.slots + HEAD) / LINE);
         float *weights = of_thread[0].at, *query = weights + m.slots;
         #pragma omp for schedule(static)
         for (int64_t token = 0; token < count; token++) {
-            const ELEMENT* column = m.embedding + tokens[token] / WIDTH * WIDTH * D + tokens[token] % WIDTH;
-            for (int64_t i = 0; i < D; i++) x[token * wide + i] = to_float(column[i * WIDTH]);
+            const ELEMENT* column = m.embedding + tokens[token] / WIDTH * WIDTH * D + tokens[token] % WIDTH * STEP;
+            for (int64_t i = 0; i < D; i++) x[token * wide + i] = to_float(column[i / STEP * STEP * WIDTH + i % STEP]);
         }
         for (int64_t layer = 0; layer < m.layers; layer++) {
             ELEMENT *keys = m.keys + layer * m.rows * per_row, *values = m.values + layer * m.rows * per_row;

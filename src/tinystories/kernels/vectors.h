@@ -78,12 +78,18 @@ inline float sum(Vector x) {  // halves upon halves: one after the other, each a
 
 inline float largest(Vector x) { float best = x[0]; for (int i = 1; i < LANES; i++) best = x[i] > best ? x[i] : best; return best; }
 
+// What divides a vector by its root mean square.
+template <typename T>
+inline float normalizer(const T* from, int64_t length) {
+    Vector squares = {};
+    for (int64_t i = 0; i < length; i += LANES) { Vector x = load(from + i); squares += x * x; }
+    return 1 / std::sqrt(sum(squares) / length + EPSILON);
+}
+
 // A vector divided by its root mean square. Returns what it was multiplied by.
 template <typename T>
 inline float normalize(const T* from, int64_t length, float* out) {
-    Vector squares = {};
-    for (int64_t i = 0; i < length; i += LANES) { Vector x = load(from + i); squares += x * x; }
-    const float factor = 1 / std::sqrt(sum(squares) / length + EPSILON);
+    const float factor = normalizer(from, length);
     for (int64_t i = 0; i < length; i += LANES) store(out + i, load(from + i) * factor);
     return factor;
 }
