@@ -40,8 +40,8 @@ def test_a_seed_decides_the_initial_weights(shape):
 def test_the_initial_weights_have_the_spread_meant():
     model = fresh(Shape(context_length=8, embedding_size=128, layers=2, heads=2), 1_000)
     assert model.embedding.std().item() == pytest.approx(0.02, rel=0.02)
-    assert model.attention_in.std().item() == pytest.approx(0.5 * 128**-0.5, rel=0.02)
-    assert model.feed_forward_in.std().item() == pytest.approx(0.5 * 128**-0.5, rel=0.02)
+    assert model.attention_in.std().item() == pytest.approx(0.25 * 128**-0.5, rel=0.02)
+    assert model.feed_forward_in.std().item() == pytest.approx(0.25 * 128**-0.5, rel=0.02)
     assert not model.attention_out.any()
     assert not model.feed_forward_out.any()
 

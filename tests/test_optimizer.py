@@ -37,8 +37,8 @@ def after_steps(model: GPT, train: Train) -> dict[str, Tensor]:
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("name", MATRICES)
 def test_each_matrix_moves_as_with_pytorchs_muon(random_model, small_params, monkeypatch, name, weight_decay):
-    # PyTorch's has one polynomial for all steps.
-    polynomial, steps = (3.4445, -4.7750, 2.0315), 5
+    # PyTorch's has one polynomial for all steps and scales matrices by their norm. With this one both converge.
+    polynomial, steps = (15 / 8, -10 / 8, 3 / 8), 30
     monkeypatch.setattr(module, "POLAR_EXPRESS", (polynomial,) * steps)
     monkeypatch.setattr(module, "POLAR_EXPRESS_MARGIN", 1.0)
     train = settings_of(small_params, learning_rate=0.02, weight_decay=weight_decay)
@@ -94,7 +94,7 @@ def test_orthogonalize_makes_all_singular_values_about_one(shape, dtype):
     assert found.shape == matrices.shape
     assert found.dtype == torch.float32
     values = torch.linalg.svdvals(found)
-    assert 0.4 < values.min() < values.max() < 1.6
+    assert 0.3 < values.min() < values.max() < 1.4
     # The singular vectors stay: the result still points where the gradient did.
     assert (torch.einsum("...ij,...ij->...", found, matrices) > 0).all()
 
