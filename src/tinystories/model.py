@@ -17,8 +17,8 @@ from tinystories.attention import attend, norm, rotation
 from tinystories.params import Model as Shape
 
 EMBEDDING_STD = 0.02
-# Of what keeps the variance. Muon's steps have a size of their own, and half as large a start (the usual choice with it is
-# 0.5) is sooner forgotten: 0.018 nats after 250 steps (docs/log.md).
+# Of what keeps the variance. Muon's steps have a size of their own, and a start half as large as usual with it is
+# sooner forgotten: 0.018 nats after 250 steps (docs/log.md).
 INPUT_GAIN = 0.25
 
 

@@ -100,7 +100,7 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # so that no square under- or overflows
     gram = x @ x.mT
-    # No singular value exceeds this, the fourth root of the sum of their fourth powers, and the largest comes near to it.
+    # No singular value exceeds the fourth root of the sum of their fourth powers, and the largest comes near to it.
     # Scaled by it the others are several times as large as scaled by the norm, which saves a step.
     bound = gram.float().norm(dim=(-2, -1), keepdim=True).sqrt() * POLAR_EXPRESS_MARGIN + 1e-7
     x, gram = (x / bound).to(dtype), (gram / bound.square()).to(dtype)
