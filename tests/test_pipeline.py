@@ -134,7 +134,7 @@ def test_experiments_are_runs_of_their_own_under_their_names(repository: Reposit
     assert "valid_loss" in repository.run("dvc", "metrics", "diff")
     # Elsewhere on the disk, and yet in the same database.
     names = {first.info.run_name, "two-epochs", "elsewhere"}
-    assert experiment("--temp", "--name", "elsewhere", "-S", "train.learning_rate=0.01") == names
+    assert experiment("--temp", "--name", "elsewhere", "-S", "train.learning_rate=0.03") == names
     assert "elsewhere" in repository.run("dvc", "exp", "show", "--no-pager", "--csv")
     # The same again trains nothing and makes no second run.
     assert experiment("--name", "again", "-S", "train.epochs=2") == names

@@ -118,13 +118,13 @@ def test_a_search_leaves_valid_alone_and_counts_for_no_final_figure(sample: Stor
     assert search["valid_loss"] is None
     assert final["valid_loss"] is not None
     assert search["dev_loss"] == final["dev_loss"]  # the same seed is the same training
-    other = {"train.learning_rate": 0.01}
+    other = {"train.learning_rate": 0.03}
     changed = quality.run("ours", 2, 1, results=results, stories=sample, dev_only=True, overrides=other)
-    assert changed["settings"]["learning_rate"] == 0.01
+    assert changed["settings"]["learning_rate"] == 0.03
     assert changed["identity"] != search["identity"]
     assert [row["recipe"] for row in quality.measure(results)["rows"]] == ["ours"]
     labels = {row["recipe"] for row in quality.measure(results, split="dev")["rows"]}
-    assert labels == {"ours", "ours train.learning_rate=0.01"}
+    assert labels == {"ours", "ours train.learning_rate=0.03"}
 
 
 @pytest.mark.usefixtures("tiny")
@@ -171,7 +171,7 @@ def test_a_broken_results_file_is_named(tmp_path: Path) -> None:
 
 
 def test_parameters_of_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = recipes.make_params("ours", 40, 3, "small", {"train.learning_rate": 0.01})
+    ours = recipes.make_params("ours", 40, 3, "small", {"train.learning_rate": 0.03})
     assert (ours.seed, ours.train.steps, ours.train.learning_rate, ours.model.layers) == (3, 40, 0.01, 4)
     trial = recipes.make_params("trial", 40, 3, "reference", {})
     assert recipes.TRIAL.items() <= trial.train.model_dump().items()
