@@ -172,7 +172,7 @@ def test_a_broken_results_file_is_named(tmp_path: Path) -> None:
 
 def test_parameters_of_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = recipes.make_params("ours", 40, 3, "small", {"train.learning_rate": 0.03})
-    assert (ours.seed, ours.train.steps, ours.train.learning_rate, ours.model.layers) == (3, 40, 0.01, 4)
+    assert (ours.seed, ours.train.steps, ours.train.learning_rate, ours.model.layers) == (3, 40, 0.03, 4)
     trial = recipes.make_params("trial", 40, 3, "reference", {})
     assert recipes.TRIAL.items() <= trial.train.model_dump().items()
     with pytest.raises(UserError, match=r"ours: train\.learning_rat is 1"):
