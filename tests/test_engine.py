@@ -146,8 +146,9 @@ def test_deterministic_algorithms_are_there_for_all_that_a_step_does(small_param
     assert bits(deterministic) == bits(usual)
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_the_parameter_switches_it_on_before_the_device_is_used(small_params, monkeypatch, wanted):
+@pytest.mark.parametrize(("device", "wanted"), [("cuda", True), ("cuda", False), ("cpu", False)])
+def test_it_is_switched_on_before_the_device_is_used(small_params, monkeypatch, device, wanted):
+    """By the parameter, and always on a CPU."""
     done = []
     monkeypatch.setattr(training, "_open_corpus", lambda length: SimpleNamespace(meta=SimpleNamespace(vocab_size=61)))
     monkeypatch.setattr(training, "compute_deterministically", lambda: done.append("deterministic"))
@@ -157,10 +158,11 @@ def test_the_parameter_switches_it_on_before_the_device_is_used(small_params, mo
         raise ZeroDivisionError
 
     monkeypatch.setattr(training, "choose_backend", end)
+    monkeypatch.setattr(training, "choose_device", lambda name: torch.device(device))
     params = small_params.model_copy(update={"train": small_params.train.model_copy(update={"deterministic": wanted})})
     with pytest.raises(ZeroDivisionError):
         training.train(params, None)
-    assert done == ["deterministic", "backend"][not wanted :]
+    assert done == ["deterministic", "backend"][device == "cuda" and not wanted :]
 
 
 def test_the_gradient_norm_is_the_one_before_clipping(small_params):
