@@ -94,7 +94,7 @@ def test_orthogonalize_makes_all_singular_values_about_one(shape, dtype):
     assert found.shape == matrices.shape
     assert found.dtype == torch.float32
     values = torch.linalg.svdvals(found)
-    assert 0.3 < values.min() < values.max() < 1.4
+    assert 0.4 < values.min() < values.max() < 1.4
     # The singular vectors stay: the result still points where the gradient did.
     assert (torch.einsum("...ij,...ij->...", found, matrices) > 0).all()
 

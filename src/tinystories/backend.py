@@ -85,7 +85,7 @@ def _problem_with_compiling(device: torch.device) -> str | None:
 
 
 def compute_deterministically() -> None:
-    """Let the device add up in the same order every time, so that the same training gives the same bits.
+    """Let a GPU add up in the same order every time, so that the same training gives the same bits. A CPU does anyway.
 
     To be called first: cuBLAS reads its setting once.
     """

@@ -84,7 +84,8 @@ class GPT(nn.Module):
         All tokens are read at once; a text that grows by a token at a time is decoder.py's.
         """
         # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
-        x_BTD = F.embedding(tokens, self.embedding).to(self.compute_dtype)
+        embedded: Tensor = _Lookup.apply(self.embedding, tokens)  # type: ignore[no-untyped-call]
+        x_BTD = embedded.to(self.compute_dtype)
         for block in self.blocks():
             x_BTD = x_BTD + self._attention(block, x_BTD)
             x_BTD = x_BTD + self._feed_forward(block, x_BTD)
@@ -138,6 +139,37 @@ class GPT(nn.Module):
         projected = F.linear(norm(x_BTD, block.norm_feed_forward), block.feed_forward_in.flatten(0, 1))
         gate, up = projected.chunk(2, dim=-1)
         return F.linear(F.silu(gate) * up, block.feed_forward_out)
+
+
+class _Lookup(torch.autograd.Function):
+    """F.embedding, whose gradient a CPU always adds up in the same order. Shapes: (V, D), (B, T) -> (B, T, D).
+
+    What torch.compile makes of it adds in the order in which the threads come, so a training would never be the same
+    twice. An operator of our own it leaves as it is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, tokens: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens)
+        ctx.rows = len(table)
+        return F.embedding(tokens, table)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (tokens,) = ctx.saved_tensors
+        ops = torch.ops.tinystories if gradient.device.type == "cpu" else torch.ops.aten
+        return ops.embedding_dense_backward(gradient, tokens, ctx.rows, -1, False), None
+
+
+@torch.library.custom_op("tinystories::embedding_dense_backward", mutates_args=(), device_types="cpu")
+def _add_rows(gradient: Tensor, tokens: Tensor, rows: int, padding: int, by_frequency: bool) -> Tensor:
+    of_table: Tensor = torch.ops.aten.embedding_dense_backward(gradient, tokens, rows, padding, by_frequency)
+    return of_table
+
+
+@_add_rows.register_fake
+def _(gradient: Tensor, tokens: Tensor, rows: int, padding: int, by_frequency: bool) -> Tensor:
+    return gradient.new_empty(rows, gradient.shape[-1])
 
 
 class _CrossEntropy(torch.autograd.Function):

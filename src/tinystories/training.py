@@ -12,7 +12,6 @@ from tinystories import paths
 from tinystories.backend import (
     Backend,
     choose_backend,
-    choose_device,
     compute_deterministically,
     describe_environment,
     device_problems,
@@ -64,9 +63,7 @@ def train(params: Params, experiment: str | None) -> None:
     Errors: UserError for token files that do not fit, a device that is not there or fails, a loss that is no number.
     """
     corpus = _open_corpus(params.model.context_length)
-    # On a CPU always: without it what torch.compile makes of the embedding's gradient adds up in the order in which the
-    # threads come.
-    if params.train.deterministic or choose_device(params.train.device).type == "cpu":
+    if params.train.deterministic:
         compute_deterministically()
     backend = choose_backend(params, corpus.meta.vocab_size)
     keep_freed_memory()
