@@ -11,6 +11,7 @@ from torch import Tensor
 from tinystories import optimizer as module
 from tinystories.model import GPT
 from tinystories.optimizer import BETA1, BETA2, MATRICES, MOMENTUM, Optimizer, orthogonalize, schedule
+from tinystories.params import Model as Shape
 from tinystories.params import Params, Train
 
 STEPS = 5
@@ -42,12 +43,23 @@ def test_each_matrix_moves_as_with_pytorchs_muon(random_model, small_params, mon
     monkeypatch.setattr(module, "POLAR_EXPRESS", (polynomial,) * steps)
     monkeypatch.setattr(module, "POLAR_EXPRESS_MARGIN", 1.0)
     train = settings_of(small_params, learning_rate=0.02, weight_decay=weight_decay)
-    before = random_model()
-    ours = after_steps(random_model(), train)[name].flatten(0, -3)
+    shape = Shape(context_length=12, embedding_size=48, layers=2, heads=3)
+    assert shape.feed_forward_size == 128
+    before = random_model(shape)
+
+    def matrices(weight: Tensor) -> list[Tensor]:
+        """What is orthogonalised for itself: queries and keys by head, neurons by 64, all else as it stands."""
+        if name == "attention_in":
+            queries_and_keys, values = weight[:, :2], weight[:, 2]
+            return [*queries_and_keys.unflatten(2, (shape.heads, -1)).flatten(0, 2), *values]
+        if name == "feed_forward_in":
+            return list(weight.unflatten(2, (-1, 64)).flatten(0, 2))
+        return list(weight.flatten(0, -3))
+
+    ours = matrices(after_steps(random_model(shape), train)[name])
     # PyTorch's Muon works in bf16; both compute in fp32 here, so that they can be compared closely.
     monkeypatch.setattr(Tensor, "bfloat16", Tensor.float)
-    stacked = dict(before.named_parameters())[name].detach().flatten(0, -3)
-    for place, matrix in enumerate(stacked):
+    for place, matrix in enumerate(matrices(dict(before.named_parameters())[name].detach())):
         theirs = torch.nn.Parameter(matrix.clone())
         muon = torch.optim.Muon(
             [theirs],
@@ -60,9 +72,9 @@ def test_each_matrix_moves_as_with_pytorchs_muon(random_model, small_params, mon
             eps=1e-7,
             adjust_lr_fn="original",
         )
-        scratch = random_model()
+        scratch = random_model(shape)
         for step in range(STEPS):
-            theirs.grad = gradients_of(scratch, step)[name].flatten(0, -3)[place]
+            theirs.grad = matrices(gradients_of(scratch, step)[name])[place]
             muon.step()
         assert (theirs - matrix).abs().max() > 0.01
         assert torch.allclose(ours[place], theirs, atol=2e-5)

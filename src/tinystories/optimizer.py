@@ -23,6 +23,7 @@ POLAR_EXPRESS = (
     (2.6684, -1.9829, 0.4533),
 )
 POLAR_EXPRESS_MARGIN = 1.02  # as bf16 rounds; beyond 1 the polynomials diverge
+NEURONS = 64  # in a group; feed_forward_size is a multiple of it
 BETA1 = 0.9
 # A batch of 4,096 tokens is small: the second moment needs a long memory (Marek et al. 2025, arXiv 2507.07101).
 BETA2 = 0.99
@@ -50,6 +51,7 @@ class Optimizer:
 
     def __init__(self, model: GPT, train: Train) -> None:
         self._train = train
+        self._head_size = model.shape.head_size
         self._weights = dict(model.named_parameters())
         self.state: dict[str, Tensor] = {}
         for name, weight in self._weights.items():
@@ -78,10 +80,28 @@ class Optimizer:
     def _muon(self, name: str, gradient: Tensor, rate: Tensor) -> None:
         weight, momentum = self._weights[name], self.state[f"momentum.{name}"]
         momentum.lerp_(gradient, 1 - MOMENTUM)
-        update = orthogonalize(gradient.lerp(momentum, MOMENTUM), self._matrix_dtype)  # Nesterov's look ahead
-        # Tall matrices would otherwise change less than square ones, as seen from their input.
-        rate_of_shape = rate * max(1, weight.shape[-2] / weight.shape[-1]) ** 0.5
-        weight.mul_(1 - rate * self._train.weight_decay).sub_(update * rate_of_shape)
+        direction = self._direction(name, gradient.lerp(momentum, MOMENTUM))  # Nesterov's look ahead
+        weight.mul_(1 - rate * self._train.weight_decay).sub_(direction * rate)
+
+    def _direction(self, name: str, update: Tensor) -> Tensor:
+        """`update` with singular values of about 1, in groups of rows where they learn faster so (docs/log.md).
+
+        A matrix taken as a whole moves its rows to directions of their own. Queries and keys are better off head by
+        head (Zhang et al. 2026, arXiv 2605.08933), each free to look where others do; values and outputs are not. The
+        neurons' rows do not mind, and in groups they take a third of the time.
+        """
+        if name == "attention_in":
+            queries_and_keys, values = update[:, :2], update[:, 2:]
+            by_head = self._by_group(queries_and_keys, self._head_size)
+            return torch.cat((by_head, self._by_group(values, values.shape[-2])), dim=1)
+        return self._by_group(update, NEURONS if name == "feed_forward_in" else update.shape[-2])
+
+    def _by_group(self, update: Tensor, rows: int) -> Tensor:
+        columns = update.shape[-1]
+        orthogonal = orthogonalize(update.reshape(-1, rows, columns), self._matrix_dtype)
+        # Tall groups would otherwise change less than square ones, as seen from their input.
+        scale: float = max(1.0, rows / columns) ** 0.5
+        return orthogonal.reshape(update.shape) * scale
 
     def _adam(self, name: str, gradient: Tensor, rate: Tensor, step: Tensor) -> None:
         weight, mean, square = self._weights[name], self.state[f"mean.{name}"], self.state[f"square.{name}"]
