@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from tests.reading import read_on, read_whole
 from tinystories.decoder import Decoder, make_decoder
 from tinystories.fast_decoder import FastDecoder
 from tinystories.kernels import compile_kernels
@@ -33,16 +33,6 @@ ROWS = [1, 2, 5, 8, 15]
 def all_kernels(kernels):
     if not all(compile_kernels(size, dtype) for size in (16, 48) for dtype in (torch.float32, torch.bfloat16)):
         pytest.skip("no C++ compiler")
-
-
-def read_whole(model: GPT, texts: list[list[int]]) -> Tensor:
-    """The logits after each text, read alone and at once. Shape: (texts, V)."""
-    return torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])
-
-
-def read_on(decoder: Decoder | FastDecoder, texts: list[list[int]]) -> Tensor:
-    """The same of a decoder that has read all but each text's last token."""
-    return decoder.next_logits([text[-1] for text in texts], [len(text) - 1 for text in texts])
 
 
 @st.composite

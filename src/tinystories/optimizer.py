@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tinystories.model import GPT
-from tinystories.params import Train
+from tinystories.params import NEURONS, Train
 
 MATRICES = ("attention_in", "attention_out", "feed_forward_in", "feed_forward_out")
 # Less than the usual 0.95: better after 250 steps and, by far, after 3,500 (docs/log.md).
@@ -23,7 +23,6 @@ POLAR_EXPRESS = (
     (2.6684, -1.9829, 0.4533),
 )
 POLAR_EXPRESS_MARGIN = 1.02  # as bf16 rounds; beyond 1 the polynomials diverge
-NEURONS = 64  # in a group; feed_forward_size is a multiple of it
 BETA1 = 0.9
 # A batch of 4,096 tokens is small: the second moment needs a long memory (Marek et al. 2025, arXiv 2507.07101).
 BETA2 = 0.99

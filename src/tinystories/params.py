@@ -23,6 +23,7 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
+NEURONS = 64  # in a group of the feed-forward layer: matrix units like such sizes, and the optimizer takes it in groups
 
 
 def _one_line(text: str) -> str:
@@ -129,12 +130,12 @@ class Model(_Section):
 
     @property
     def feed_forward_size(self) -> int:
-        """Width of the feed-forward layer: 8/3 of the embedding, up to the next multiple of 64.
+        """Width of the feed-forward layer: 8/3 of the embedding, up to the next multiple of NEURONS.
 
         SwiGLU has three matrices where the usual MLP has two of width 4, so 8/3 gives equal parameters
-        (Shazeer 2020, arXiv 2002.05202); matrix units like multiples of 64.
+        (Shazeer 2020, arXiv 2002.05202).
         """
-        return -(-8 * self.embedding_size // 3 // 64) * 64
+        return -(-8 * self.embedding_size // 3 // NEURONS) * NEURONS
 
     def parameter_count(self, vocab_size: int) -> int:
         """Trained numbers of a model of this shape, the tied embedding counted once."""
