@@ -9,10 +9,6 @@
 // D: embedding size (heads · HEAD), F: feed-forward size.
 
 #include <algorithm>
-#include <type_traits>
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
 
 #include "vectors.h"
 
@@ -21,23 +17,13 @@ namespace {
 constexpr int WIDTH = 32, PARTS_OF_BLOCK = WIDTH / LANES;
 constexpr int MOST_ROWS = LANES == 16 ? 8 : 2;  // as many sums as there are registers for
 
-#ifdef __AVX512BF16__
-constexpr bool PAIRS = std::is_same_v<ELEMENT, uint16_t>;
-#else
-constexpr bool PAIRS = false;
-#endif
-constexpr int STEP = PAIRS ? 2 : 1;  // inputs that are multiplied at once, for each output
 using Input = std::conditional_t<PAIRS, uint16_t, float>;  // of a product
 
-inline Vector multiply_add(Vector sum, const float* x, const ELEMENT* weights) { return sum + *x * load(weights); }
-
-#ifdef __AVX512BF16__
-inline Vector multiply_add(Vector sum, const uint16_t* x, const uint16_t* weights) {
-    int32_t pair;
-    std::memcpy(&pair, x, sizeof pair);
-    return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)_mm512_loadu_si512(weights));
+// LANES pairs of weights.
+inline Vector load_packed(const ELEMENT* weights) {
+    if constexpr (PAIRS) return load((const float*)weights);
+    else return load(weights);
 }
-#endif
 
 inline int64_t padded(int64_t numbers) { return (numbers + WIDTH - 1) / WIDTH * WIDTH; }
 
@@ -50,7 +36,7 @@ inline void block(const Input* x, int64_t inputs, const ELEMENT* weights, float*
         for (int part = 0; part < PARTS_OF_BLOCK; part++) {
             const ELEMENT* of_part = weights + part * STEP * LANES;
             if (ROWS > 1) __builtin_prefetch(of_part + inputs * WIDTH);  // the next block's
-            for (int r = 0; r < ROWS; r++) sums[r][part] = multiply_add(sums[r][part], x + r * stride + i, of_part);
+            for (int r = 0; r < ROWS; r++) sums[r][part] = multiply_add(sums[r][part], x + r * stride + i, load_packed(of_part));
         }
     for (int r = 0; r < ROWS; r++)
         for (int part = 0; part < PARTS_OF_BLOCK; part++) {
@@ -82,6 +68,30 @@ void norm(const float* x, int64_t rows, int64_t size, const float* gain, Input* 
     for (int64_t row = 0; row < rows; row++) {
         const float *from = x + row * padded(size), factor = normalizer(from, size);
         for (int64_t i = 0; i < size; i += LANES) store(y + row * padded(size) + i, load(from + i) * factor * load(gain + i));
+    }
+}
+
+// A vector divided by its root mean square. Returns what it was multiplied by.
+template <typename T>
+inline float normalize(const T* from, int64_t length, float* out) {
+    const float factor = normalizer(from, length);
+    for (int64_t i = 0; i < length; i += LANES) store(out + i, load(from + i) * factor);
+    return factor;
+}
+
+// How queries or keys are turned: gain (HEAD); cos, sin (tokens, HEAD), each angle twice.
+struct Turn { const float *gain, *cos, *sin; };
+
+// A query or key as the scores are computed with: normalised, multiplied by its gain, turned by its position.
+template <typename T>
+inline void turned(const T* from, Turn turn, int64_t position, float scale, float* __restrict__ out) {
+    const float *cos = turn.cos + position * HEAD, *sin = turn.sin + position * HEAD;
+    alignas(64) float x[HEAD];
+    normalize(from, HEAD, x);
+    for (int i = 0; i < HALF; i++) {
+        const float left = x[i] * turn.gain[i] * scale, right = x[i + HALF] * turn.gain[i + HALF] * scale;
+        out[i] = left * cos[i] - right * sin[i];
+        out[i + HALF] = right * cos[i] + left * sin[i];
     }
 }
 

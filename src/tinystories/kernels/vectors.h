@@ -7,7 +7,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -24,6 +28,10 @@ typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+
+struct Count { int32_t at[LANES]; };
+constexpr Count count() { Count c = {}; for (int i = 0; i < LANES; i++) c.at[i] = i; return c; }
+constexpr Ints LANE = __builtin_bit_cast(Ints, count());  // 0, 1, 2, ...
 
 constexpr int LINE = 16;
 struct alignas(64) Line { float at[LINE]; };  // memory aligned for vectors of any length
@@ -64,19 +72,59 @@ inline Vector exp2(Vector x) {  // relative error below 3e-7 (Taylor's series on
     return x < floor ? Vector{} : scaled;
 }
 
-inline float sum(Vector x) {  // halves upon halves: one after the other, each addition would wait for the last
-    typedef float Half __attribute__((vector_size(2 * LANES)));
-    struct { Half low, high; } halves;
-    std::memcpy(&halves, &x, sizeof x);
-    const Half half = halves.low + halves.high;
-    float part[LANES / 2];
-    std::memcpy(part, &half, sizeof half);
-    for (int count = LANES / 4; count; count /= 2)
-        for (int i = 0; i < count; i++) part[i] += part[i + count];
-    return part[0];
+template <typename Join>
+inline float reduce(Vector x, Join join) {  // halves upon halves: one after the other, each would wait for the last
+    for (int count = LANES / 2; count; count /= 2) x = join(x, __builtin_shuffle(x, LANE ^ count));
+    return x[0];
 }
 
-inline float largest(Vector x) { float best = x[0]; for (int i = 1; i < LANES; i++) best = x[i] > best ? x[i] : best; return best; }
+inline float sum(Vector x) { return reduce(x, [](Vector a, Vector b) { return a + b; }); }
+
+inline float largest(Vector x) { return reduce(x, [](Vector a, Vector b) { return a > b ? a : b; }); }
+
+// Where the CPU multiplies pairs of bf16 (AVX512_BF16), a bf16 model's products are of pairs, twice as many at once. A pair
+// takes the place of one number of fp32; elsewhere it is one number.
+#ifdef __AVX512BF16__
+constexpr bool PAIRS = std::is_same_v<ELEMENT, uint16_t>;
+#else
+constexpr bool PAIRS = false;
+#endif
+constexpr int STEP = PAIRS ? 2 : 1;  // numbers in a pair
+
+// The sum and the products of one pair with each of many.
+inline Vector multiply_add(Vector sum, const void* one, Vector many) {
+#ifdef __AVX512BF16__
+    if constexpr (PAIRS) {
+        int32_t pair;
+        std::memcpy(&pair, one, sizeof pair);
+        return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)many);
+    }
+#endif
+    return sum + *(const float*)one * many;
+}
+
+// STEP vectors as one, of pairs.
+inline Vector packed(const Vector x[STEP]) {
+#ifdef __AVX512BF16__
+    if constexpr (PAIRS) {
+        const auto halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)x[1], (__m512)x[0]);  // all of x[0], then x[1]
+        return (Vector)_mm512_permutexvar_epi16((__m512i)(LANE * 0x10001 + (LANES << 16)), halves);
+    }
+#endif
+    return x[0];
+}
+
+// A vector's numbers in pairs of neighbours.
+inline void store_packed(float* to, Vector x) {
+#ifdef __AVX512BF16__
+    if constexpr (PAIRS) {
+        const __m256bh halves = _mm512_cvtneps_pbh((__m512)x);
+        std::memcpy(to, &halves, sizeof halves);
+        return;
+    }
+#endif
+    store(to, x);
+}
 
 // What divides a vector by its root mean square.
 template <typename T>
@@ -86,32 +134,6 @@ inline float normalizer(const T* from, int64_t length) {
     return 1 / std::sqrt(sum(squares) / length + EPSILON);
 }
 
-// A vector divided by its root mean square. Returns what it was multiplied by.
-template <typename T>
-inline float normalize(const T* from, int64_t length, float* out) {
-    const float factor = normalizer(from, length);
-    for (int64_t i = 0; i < length; i += LANES) store(out + i, load(from + i) * factor);
-    return factor;
-}
-
-// How queries or keys are turned: gain (HEAD); cos, sin (tokens, HEAD), each angle twice.
-struct Turn { const float *gain, *cos, *sin; };
-
-// A query or key as the scores are computed with: normalised, multiplied by its gain, turned by its position.
-template <typename T>
-inline void turned(const T* from, Turn turn, int64_t position, float scale, float* __restrict__ out) {
-    const float *cos = turn.cos + position * HEAD, *sin = turn.sin + position * HEAD;
-    alignas(64) float x[HEAD];
-    normalize(from, HEAD, x);
-    for (int i = 0; i < HALF; i++) {
-        const float left = x[i] * turn.gain[i] * scale, right = x[i + HALF] * turn.gain[i + HALF] * scale;
-        out[i] = left * cos[i] - right * sin[i];
-        out[i + HALF] = right * cos[i] + left * sin[i];
-    }
-}
-
-inline Ints lane() { Ints x; for (int i = 0; i < LANES; i++) x[i] = i; return x; }
-const Ints LANE = lane();
 const float LOG2_E = 1.44269504f;
 
 }  // namespace
