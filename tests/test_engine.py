@@ -32,7 +32,7 @@ TOKENS = (np.arange(600, dtype=np.int64) ** 2 % 61).astype(np.uint16)  # the sam
 # Losses of the first 20 steps. They change only with a change of what training computes: then say so and renew them.
 GOLDEN = [
     4.145648, 3.992594, 3.923749, 3.812257, 3.786487, 3.635695, 3.657896, 3.615160, 3.470242, 3.513588,
-    3.437447, 3.344643, 3.315834, 3.206699, 3.140629, 3.146091, 3.056522, 3.032845, 3.031319, 3.015434,
+    3.437447, 3.344643, 3.285191, 3.198242, 3.158630, 3.128109, 3.051781, 3.034348, 3.008980, 2.969315,
 ]  # fmt: skip
 
 

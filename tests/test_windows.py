@@ -17,9 +17,9 @@ def row(count: int) -> TokenArray:
 
 
 def order(windows: Windows, batch: int, first: int, count: int) -> list[int]:
-    """The windows at these places of the endless row of windows that training sees."""
+    """Where the windows start at these places of the endless row of windows that training sees."""
     steps = range(first // batch, -(-(first + count) // batch))
-    seen = np.concatenate([windows.indices(step) for step in steps])
+    seen = np.concatenate([windows.starts(step) for step in steps])
     return seen[first - steps[0] * batch :][:count].tolist()  # type: ignore[no-any-return]
 
 
@@ -27,8 +27,21 @@ def order(windows: Windows, batch: int, first: int, count: int) -> list[int]:
 def test_each_pass_has_every_window_once(tokens, context, batch, seed, pass_number):
     windows = Windows(row(tokens), context, batch, seed)
     assert windows.count == (tokens - 1) // context
-    seen = order(windows, batch, pass_number * windows.count, windows.count)
-    assert sorted(seen) == list(range(windows.count))
+    starts = sorted(order(windows, batch, pass_number * windows.count, windows.count))
+    *others, last = starts
+    shift = starts[0] if others else 0
+    assert 0 <= shift < context
+    assert others == list(range(shift, shift + len(others) * context, context))
+    assert last == min(shift + len(others) * context, tokens - 1 - context) or not others
+    assert pass_number or shift == 0
+    assert 0 <= last <= tokens - 1 - context
+
+
+def test_passes_after_the_first_begin_at_other_places():
+    windows = Windows(row(501), 5, 10, seed=1)
+    shifts = [min(order(windows, 10, number * 100, 100)) for number in range(40)]
+    assert shifts[0] == 0
+    assert set(shifts) == set(range(5))
 
 
 @given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, steps=st.lists(st.integers(0, 60), min_size=1))
@@ -36,7 +49,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(tokens, context, batch, 
     used = Windows(row(tokens), context, batch, 3)
     for step in steps:
         fresh = Windows(row(tokens), context, batch, 3)
-        assert used.indices(step).tolist() == fresh.indices(step).tolist()
+        assert used.starts(step).tolist() == fresh.starts(step).tolist()
         assert np.array_equal(used.batches(step, 3)[1], fresh.batches(step + 1, 1)[0])
 
 
@@ -47,7 +60,7 @@ def test_targets_are_the_inputs_shifted_by_one(tokens, context, batch, step):
     assert rows.shape == (batch, context + 1)
     assert rows.dtype == np.int64
     # The tokens count up from 0, so that each is its place.
-    assert np.array_equal(rows[:, :-1], windows.indices(step)[:, None] * context + np.arange(context))
+    assert np.array_equal(rows[:, :-1], windows.starts(step)[:, None] + np.arange(context))
     assert np.array_equal(rows[:, 1:], rows[:, :-1] + 1)
 
 
@@ -67,21 +80,22 @@ def test_passes_and_seeds_have_orders_of_their_own():
     orders = [order(windows, 10, number * 100, 100) for number in range(4)]
     orders += [order(Windows(row(501), 5, 10, seed), 10, 0, 100) for seed in (0, 2, 2**63 - 1)]
     assert len({tuple(o) for o in orders}) == len(orders)
-    assert list(range(100)) not in orders
+    assert list(range(0, 500, 5)) not in orders
 
 
 def test_the_order_is_the_same_as_ever():
     """A changed order would change every result, and end the resuming of trainings begun before."""
     windows = Windows(row(101), 5, 8, seed=1337)
-    assert [windows.indices(step).tolist() for step in (0, 2)] == [
-        [12, 19, 11, 6, 7, 9, 3, 10],
-        [15, 17, 0, 1, 19, 8, 16, 18],  # four of the first pass, four of the second
+    assert [windows.starts(step).tolist() for step in (0, 2)] == [
+        [60, 95, 55, 30, 35, 45, 15, 50],
+        [75, 85, 0, 5, 95, 42, 82, 92],  # four of the first pass, four of the second, which is shifted by 2
     ]
 
 
 def test_a_batch_may_be_larger_than_the_corpus():
-    seen = Windows(row(16), 5, 10, 0).indices(0).tolist()
-    assert [sorted(seen[first : first + 3]) for first in (0, 3, 6)] == [[0, 1, 2]] * 3
+    seen = Windows(row(16), 5, 10, 0).starts(0).tolist()
+    assert sorted(seen[:3]) == [0, 5, 10]
+    assert [sorted(seen[first : first + 3])[-1] for first in (3, 6)] == [10, 10]  # as far as the corpus goes
 
 
 def test_tokens_beyond_a_signed_number_stay_positive():

@@ -15,8 +15,10 @@ IntArray = npt.NDArray[np.int64]
 class Windows:
     """The corpus as `count` windows of `context_length` tokens, side by side, none overlapping.
 
-    Window w predicts the tokens w·C + 1 to w·C + C from those before them. All windows are seen once, in random order,
-    before any is seen again; each such pass has an order of its own.
+    A window that starts at token t predicts the tokens t + 1 to t + C from those before them. All windows are seen
+    once, in random order, before any is seen again. Each such pass has an order of its own, and after the first one
+    windows begin at other places: what was cut apart is together then, which a model remembers less than what it has
+    seen already (docs/log.md). The last window of such a pass ends with the corpus and overlaps with the one before.
     """
 
     def __init__(self, tokens: TokenArray, context_length: int, batch_size: int, seed: int) -> None:
@@ -26,16 +28,16 @@ class Windows:
         self._seed = seed
         self.count = (len(tokens) - 1) // context_length
         self._pass = -1
-        self._order: IntArray = np.empty(0, np.int64)
+        self._starts_of_pass: IntArray = np.empty(0, np.int64)
 
-    def indices(self, step: int) -> IntArray:
-        """The windows of the batch of this step (from 0). Shape: (batch_size,)."""
+    def starts(self, step: int) -> IntArray:
+        """The first token of each window of the batch of this step (from 0). Shape: (batch_size,)."""
         position = step * self._batch_size
         found: list[IntArray] = []
         missing = self._batch_size
         while missing:  # a batch may begin in one pass and end in the next
             pass_number, offset = divmod(position, self.count)
-            part = self._order_of(pass_number)[offset : offset + missing]
+            part = self._starts_of(pass_number)[offset : offset + missing]
             found.append(part)
             position += len(part)
             missing -= len(part)
@@ -44,13 +46,16 @@ class Windows:
     def batches(self, step: int, count: int) -> IntArray:
         """Inputs and targets of `count` steps from this one on: inputs are all but the last column, targets all but the
         first. Shape: (count, batch_size, context_length + 1)."""
-        windows = np.stack([self.indices(step + number) for number in range(count)])
+        starts = np.stack([self.starts(step + number) for number in range(count)])
         span = np.arange(self._context + 1)
-        rows: IntArray = self._tokens[windows[..., None] * self._context + span].astype(np.int64)
+        rows: IntArray = self._tokens[starts[..., None] + span].astype(np.int64)
         return rows
 
-    def _order_of(self, pass_number: int) -> IntArray:
+    def _starts_of(self, pass_number: int) -> IntArray:
         if pass_number != self._pass:
-            self._order = np.random.default_rng([self._seed, pass_number]).permutation(self.count)
+            generator = np.random.default_rng([self._seed, pass_number])
+            starts = generator.permutation(self.count) * self._context
+            shift = generator.integers(self._context) if pass_number else 0
+            self._starts_of_pass = np.minimum(starts + shift, len(self._tokens) - 1 - self._context)
             self._pass = pass_number
-        return self._order
+        return self._starts_of_pass
