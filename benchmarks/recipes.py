@@ -51,7 +51,7 @@ SOURCES = {
         _LIBRARY_SOURCE / f"{name}.py"
         for name in ("attention", "kernels/__init__", "model", "optimizer", "engine", "windows")
     ],
-    "usual": [Path(gpt2_style.__file__)],
+    "usual": [Path(gpt2_style.__file__), _LIBRARY_SOURCE / "windows.py"],
     "baseline": [Path(public_baseline.__file__)],
 }
 

@@ -22,7 +22,8 @@ namespace {
 constexpr int ROWS = 4;  // queries at a time: their sums fit into registers, each key is loaded once for all
 
 // The scratch memory of one thread: the head's tensors, for tokens up to a multiple of LANES; those beyond the window's
-// are zeros. A packed tensor lies there in rows (tokens / STEP, HEAD) or in columns (HEAD / STEP, tokens).
+// are zeros. A packed tensor lies there in rows (tokens / STEP, HEAD) or in columns (HEAD / STEP, tokens), the sums of
+// gradients in rows of fp32.
 struct Scratch {
     int64_t tokens;
     std::vector<Line> memory;
@@ -36,7 +37,7 @@ struct Scratch {
 // One kind of vectors of one head, of all tokens of a window, as they lie in memory.
 struct Heads { int64_t tokens, stride; };
 
-// Component i of LANES tokens is at[i].
+// Vectors of LANES tokens, side by side: component i of all of them is at[i].
 struct Block { Vector at[HEAD]; };
 
 // Row i becomes column i: halves are exchanged in ever larger squares.
@@ -234,7 +235,7 @@ extern "C" void forward(const ELEMENT* qkv, const float* gains, const float* cos
                     for (int r = 0; r < ROWS; r++) {
                         Vector weight = exp2(load(p + r * padded + key) - top[r]);
                         total[r] += weight;
-                        store_packed(p + r * padded + key / STEP, weight);
+                        store_packed(p + r * padded + key / STEP, weight);  // over scores that have been read
                     }
                 Vector mixed[ROWS][PARTS] = {};
                 for (int64_t key = 0; key < (first + ROWS) / STEP; key++)
