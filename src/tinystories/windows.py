@@ -13,12 +13,13 @@ IntArray = npt.NDArray[np.int64]
 
 
 class Windows:
-    """The corpus as `count` windows of `context_length` tokens, side by side, none overlapping.
+    """The corpus as `count` windows of `context_length` tokens, side by side.
 
     A window that starts at token t predicts the tokens t + 1 to t + C from those before them. All windows are seen
     once, in random order, before any is seen again. Each such pass has an order of its own, and after the first one
     windows begin at other places: what was cut apart is together then, which a model remembers less than what it has
-    seen already (docs/log.md). The last window of such a pass ends with the corpus and overlaps with the one before.
+    seen already (docs/log.md). Where the last window would then go beyond the corpus, it ends with it, and overlaps
+    with the one before.
     """
 
     def __init__(self, tokens: TokenArray, context_length: int, batch_size: int, seed: int) -> None:

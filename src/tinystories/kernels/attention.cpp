@@ -111,10 +111,12 @@ struct Turn {
     int64_t tokens;
 };
 
-// The first half of a table's (tokens, HEAD) in columns.
-void read_angles(const float* table, int64_t tokens, float* columns, int64_t stride) {
+// The first half of a table's (tokens, HEAD), in columns.
+const float* read_angles(const float* table, int64_t tokens, Scratch& scratch) {
+    float* columns = scratch.take(HALF * scratch.tokens);
     for (int64_t t = 0; t < tokens; t++)
-        for (int i = 0; i < HALF; i++) columns[i * stride + t] = table[t * HEAD + i];
+        for (int i = 0; i < HALF; i++) columns[i * scratch.tokens + t] = table[t * HEAD + i];
+    return columns;
 }
 
 // Divide each token's vector by its root mean square. Returns what they were multiplied by.
@@ -204,12 +206,10 @@ extern "C" void forward(const ELEMENT* qkv, const float* gains, const float* cos
         Scratch scratch(tokens, 4);
         const int64_t padded = scratch.tokens;
         float *q_columns = scratch.tensor(), *k_columns = scratch.tensor(), *v_rows = scratch.tensor();
-        float *cos_columns = scratch.take(HALF * padded), *sin_columns = scratch.take(HALF * padded);
-        float* p = scratch.take(ROWS * padded);
-        read_angles(cos, tokens, cos_columns, padded);
-        read_angles(sin, tokens, sin_columns, padded);
+        const float *cos_columns = read_angles(cos, tokens, scratch), *sin_columns = read_angles(sin, tokens, scratch);
         const Turn q_turn = {gains, cos_columns, sin_columns, padded};
         const Turn k_turn = {gains + HEAD, cos_columns, sin_columns, padded};
+        float* p = scratch.take(ROWS * padded);
         #pragma omp for schedule(static)
         for (int64_t index = 0; index < batch * heads; index++) {
             const int64_t b = index / heads, h = index % heads;
@@ -266,14 +266,12 @@ extern "C" void backward(const ELEMENT* qkv, const float* gains, const float* co
         float *q_rows = scratch.tensor(), *k_rows = scratch.tensor();
         float *go_columns = scratch.tensor(), *go_rows = scratch.tensor();
         float *gq_rows = scratch.tensor(), *gk_rows = scratch.tensor(), *gv_rows = scratch.tensor();
-        float *cos_columns = scratch.take(HALF * padded), *sin_columns = scratch.take(HALF * padded);
+        const float *cos_columns = read_angles(cos, tokens, scratch), *sin_columns = read_angles(sin, tokens, scratch);
+        const Turn q_turn = {gains, cos_columns, sin_columns, padded};
+        const Turn k_turn = {gains + HEAD, cos_columns, sin_columns, padded};
         float *gs = scratch.take(ROWS * padded);
         float *p_of_rows = scratch.take(ROWS * padded), *gs_of_rows = scratch.take(ROWS * padded);
         float* delta = scratch.take(padded);  // the last: its length may be no multiple of LINE
-        read_angles(cos, tokens, cos_columns, padded);
-        read_angles(sin, tokens, sin_columns, padded);
-        const Turn q_turn = {gains, cos_columns, sin_columns, padded};
-        const Turn k_turn = {gains + HEAD, cos_columns, sin_columns, padded};
         const float scale = 1 / std::sqrt((float)HEAD);
         #pragma omp for schedule(static)
         for (int64_t index = 0; index < batch * heads; index++) {

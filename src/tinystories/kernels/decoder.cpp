@@ -63,6 +63,14 @@ void product(const Input* x, int64_t rows, int64_t inputs, const ELEMENT* weight
         blocks<MOST_ROWS>(x, rows, inputs, weights + first * inputs, y + first, outputs, add);
 }
 
+// What divides a vector by its root mean square.
+template <typename T>
+inline float normalizer(const T* from, int64_t length) {
+    Vector squares = {};
+    for (int64_t i = 0; i < length; i += LANES) { Vector x = load(from + i); squares += x * x; }
+    return 1 / std::sqrt(sum(squares) / length + EPSILON);
+}
+
 void norm(const float* x, int64_t rows, int64_t size, const float* gain, Input* y) {
     #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++) {

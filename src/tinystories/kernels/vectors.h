@@ -126,14 +126,6 @@ inline void store_packed(float* to, Vector x) {
     store(to, x);
 }
 
-// What divides a vector by its root mean square.
-template <typename T>
-inline float normalizer(const T* from, int64_t length) {
-    Vector squares = {};
-    for (int64_t i = 0; i < length; i += LANES) { Vector x = load(from + i); squares += x * x; }
-    return 1 / std::sqrt(sum(squares) / length + EPSILON);
-}
-
 const float LOG2_E = 1.44269504f;
 
 }  // namespace
