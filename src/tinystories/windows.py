@@ -10,16 +10,17 @@ import numpy.typing as npt
 from tinystories.tokens import TokenArray
 
 IntArray = npt.NDArray[np.int64]
+# Multiples of it, modulo 1, keep as far from one another as so many numbers can, however many there are.
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class Windows:
     """The corpus as `count` windows of `context_length` tokens, side by side.
 
     A window that starts at token t predicts the tokens t + 1 to t + C from those before them. All windows are seen
-    once, in random order, before any is seen again. Each such pass has an order of its own, and after the first one
-    windows begin at other places: what was cut apart is together then, which a model remembers less than what it has
-    seen already (docs/log.md). Where the last window would then go beyond the corpus, it ends with it, and overlaps
-    with the one before.
+    once, in random order, before any is seen again. Each such pass has an order of its own and cuts at other places, far
+    from those of the passes before: the same windows again would be remembered instead of learned from (docs/log.md).
+    Where the last window would then go beyond the corpus, it ends with it, and overlaps with the one before.
     """
 
     def __init__(self, tokens: TokenArray, context_length: int, batch_size: int, seed: int) -> None:
@@ -56,7 +57,7 @@ class Windows:
         if pass_number != self._pass:
             generator = np.random.default_rng([self._seed, pass_number])
             starts = generator.permutation(self.count) * self._context
-            shift = generator.integers(self._context) if pass_number else 0
+            shift = int(pass_number * GOLDEN_RATIO % 1 * self._context)
             self._starts_of_pass = np.minimum(starts + shift, len(self._tokens) - 1 - self._context)
             self._pass = pass_number
         return self._starts_of_pass
