@@ -18,9 +18,10 @@ class Windows:
     """The corpus as `count` windows of `context_length` tokens, side by side.
 
     A window that starts at token t predicts the tokens t + 1 to t + C from those before them. All windows are seen
-    once, in random order, before any is seen again. Each such pass has an order of its own and cuts at other places, far
-    from those of the passes before: the same windows again would be remembered instead of learned from (docs/log.md).
-    Where the last window would then go beyond the corpus, it ends with it, and overlaps with the one before.
+    once, in random order, before any is seen again. Each such pass has an order of its own and cuts at other places,
+    far from those of the passes before: the same windows again would be remembered instead of learned from
+    (docs/log.md). Where the last window would then go beyond the corpus, it ends with it, and overlaps with the one
+    before.
     """
 
     def __init__(self, tokens: TokenArray, context_length: int, batch_size: int, seed: int) -> None:
