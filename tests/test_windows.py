@@ -34,6 +34,13 @@ def test_each_pass_has_every_window_once(tokens, context, batch, seed, pass_numb
     assert starts == [min(shift + number * context, tokens - 1 - context) for number in range(windows.count)]
 
 
+def test_passes_after_the_first_begin_at_other_places():
+    windows = Windows(row(501), 5, 10, seed=1)
+    shifts = [min(order(windows, 10, number * 100, 100)) for number in range(40)]
+    assert shifts[0] == 0
+    assert set(shifts) == set(range(5))
+
+
 @given(seed=SEEDS, passes=st.integers(2, 12))
 def test_passes_cut_at_places_far_from_one_another(seed, passes):
     windows = Windows(row(1281), 128, 10, seed)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tinystories.tokens import TokenArray
 
 IntArray = npt.NDArray[np.int64]
-# Multiples of it, modulo 1, keep as far from one another as so many numbers can, however many there are.
+# Multiples of it, modulo 1, stay far from one another, however many there are.
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
