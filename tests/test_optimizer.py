@@ -80,15 +80,20 @@ def test_each_matrix_moves_as_with_pytorchs_muon(random_model, small_params, mon
         assert torch.allclose(ours[place], theirs, atol=2e-5)
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.2])
 def test_the_other_weights_move_as_with_pytorchs_adamw(random_model, small_params, weight_decay):
-    """Without decay: it is for the matrices only."""
+    """The embedding, which is a matrix, decays; the norms' gains do not."""
     train = settings_of(small_params, embedding_learning_rate=0.004, weight_decay=weight_decay)
     ours = after_steps(random_model(), train)
     model = random_model()
     others = {name: weight for name, weight in model.named_parameters() if name not in MATRICES}
     assert set(others) == {"embedding", *(name for name in ours if name.startswith("norm"))}
-    adamw = torch.optim.AdamW(others.values(), lr=0.004, betas=(BETA1, BETA2), eps=module.ADAM_EPSILON, weight_decay=0)
+    gains = [weight for name, weight in others.items() if name != "embedding"]
+    groups = [
+        {"params": [others["embedding"]], "weight_decay": weight_decay},
+        {"params": gains, "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=0.004, betas=(BETA1, BETA2), eps=module.ADAM_EPSILON)
     for step in range(STEPS):
         for name, gradient in gradients_of(model, step).items():
             if name in others:

@@ -108,6 +108,8 @@ class Optimizer:
         square.lerp_(gradient * gradient, 1 - BETA2)
         # Both start at zero and are too small at first.
         mean_correction, square_correction = (1 - beta ** (step.float() + 1) for beta in (BETA1, BETA2))
+        if name == "embedding":  # not the gains, which have no reason to be small
+            weight.mul_(1 - rate * self._train.weight_decay)
         weight.sub_(rate / mean_correction * mean / ((square / square_correction).sqrt() + ADAM_EPSILON))
 
 
