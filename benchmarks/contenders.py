@@ -57,8 +57,14 @@ class Contender:
 class Apart:
     """A contender in a process of its own, as it would be alone: its memory is not what others left in pieces.
 
-    Errors: RuntimeError with what was said in that process, where the contender cannot be made or run.
+    It is begun at once. Errors of `ready` and `run`: RuntimeError with what was said in that process, where the
+    contender cannot be made or run.
     """
+
+    name: str
+    variant: str
+    parameters: int
+    flops_per_token: float
 
     def __init__(self, make: Callable[..., Contender], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -66,12 +72,29 @@ class Apart:
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
         self._process.start()
         theirs.close()
-        self.name, self.variant, self.parameters, self.flops_per_token = self._answer()
+        self._is_ready = self._warms_up = False
         self.steps = 0
         self.seconds: list[float] = []
 
+    def warm_up(self) -> "Apart":
+        """This contender, which compiles and makes its first steps as soon as it can. Nobody waits for it yet."""
+        self._connection.send(WARM_UP)
+        self._warms_up = True
+        return self
+
+    def ready(self) -> "Apart":
+        """This contender, once it can run."""
+        if not self._is_ready:
+            self.name, self.variant, self.parameters, self.flops_per_token = self._answer()
+            self._is_ready = True
+        if self._warms_up:
+            self._answer()
+            self.steps, self._warms_up = WARM_UP, False
+        return self
+
     def run(self, steps: int) -> float:
         """Make that many steps; returns the seconds a step."""
+        self.ready()
         self._connection.send(steps)
         self.steps += steps
         return float(self._answer())

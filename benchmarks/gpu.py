@@ -2,7 +2,7 @@
 
 It needs PyTorch, NumPy and the few wheels that README.md in this directory names; other packages only add peers. In
 this order, each written to the file as soon as it is there: the whole reference run in a process of its own; whether
-the GPU computes what the CPU does; whether a step ever waits for the GPU; speed, beside peers.
+the GPU computes what the CPU does; speed, beside peers; whether a step ever waits for the GPU.
 `--device cpu --tiny` tries the program itself, anywhere.
 """
 
@@ -155,9 +155,9 @@ def main() -> None:
     done("reference_run", reference_run(device, options.tokens, left() / 2, options.tiny))
     checked = correctness(device, options.tiny)
     done("correctness", checked)
-    done("waiting", waiting(device, options.tiny))
     # Each peer's last variant may begin just before the time is over, and then there are the rounds.
     done("train_step", train_step.measure(device, seconds=left() - 90, tiny=options.tiny))
+    done("waiting", waiting(device, options.tiny))
     print(f"\nWritten: {out}")
     if not checked["passed"]:
         sys.exit("error: this device does not compute what the CPU does")

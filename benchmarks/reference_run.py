@@ -18,7 +18,6 @@ from tinystories.files import write_json
 from tinystories.generation import generate
 from tinystories.model import GPT
 from tinystories.params import Params
-from tinystories.scoring import score
 from tinystories.tokenizer import END_OF_TEXT_ID
 from tinystories.tokens import TokenArray, open_tokens, read_meta
 
@@ -65,7 +64,7 @@ def run(params: Params, tokens: Path | None, begin: float, budget: float, tiny: 
         if step % params.train.steps_per_epoch == 0:
             start = time.perf_counter()
             model = engine.model.frozen()
-            valid = score(model, valid_tokens, valid_bytes, 2 * params.train.batch_size)
+            valid = engine.score(valid_tokens, valid_bytes)
             validated = time.perf_counter()
             _draw_samples(model, params)
             validating += validated - start

@@ -1,5 +1,6 @@
 """Training speed at the reference shape: ours beside peers, in turn, each in a process of its own."""
 
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -45,8 +46,9 @@ def measure(
     notes = [f"{peer.name}: not installed, left out" for peer in peers if not peer.installed]
     installed = [peer for peer in peers if peer.installed]
 
+    begun = {peer.name: _begin(peer, work, device) for peer in installed} if device.type == "cuda" else {}
     batch = params.train.batch_size * params.model.context_length
-    plain = Apart(ours, _compile(params, "off"), *work[1:])
+    plain = Apart(ours, _compile(params, "off"), *work[1:]).ready()
     our_best, rows = plain, []
     if not tiny:
         try:
@@ -58,23 +60,27 @@ def measure(
 
     def compare(contender: Apart) -> None:
         our_best.seconds.clear()
-        in_turn([our_best, contender], ROUNDS, 0.01 if tiny else 2.0)
+        in_turn([our_best, contender], ROUNDS, 0.01 if tiny else 0.5 if device.type == "cuda" else 2.0)
         pairs = zip(contender.seconds, our_best.seconds, strict=True)
         ratio = statistics.median(theirs / our for theirs, our in pairs)
         our_seconds.extend(our_best.seconds)
         rows.append((contender, list(contender.seconds), f"{ratio:.2f}"))
         contender.end()
 
+    found = {name: _working(contenders) for name, contenders in begun.items()}
     our_seconds: list[float] = []
     if our_best is not plain:
         compare(plain)
     for done, peer in enumerate(installed):
         deadline = time.monotonic() + (end - time.monotonic()) / (len(installed) - done)
-        variant, tried = _best_variant(peer, work, device, deadline, tiny)
+        if peer.name in found:
+            contender, tried = _best_of(*found[peer.name], batch)
+        else:
+            contender, tried = _best_variant(peer, work, device, deadline, tiny)
         notes.append(f"{peer.name}, tokens/s in a first short try: {'; '.join(tried)}")
         say(notes[-1])
-        if variant:
-            compare(Apart(peer_contender, peer, variant, *work, device))
+        if contender:
+            compare(contender)
         if device.type == "cpu" and len(peer.attentions) > 1 and not tiny:
             # By somebody who knows what costs time on a CPU.
             tuned = Variant(peer.attentions[-1], compiled="default", keeps_memory=True)
@@ -96,9 +102,41 @@ def measure(
     }
 
 
+def _begin(peer: Peer, work: tuple[Params, int, TokenArray], device: torch.device) -> list[Apart]:
+    """The variants that can be the fastest on a GPU. All peers' are compiled side by side, before anything is timed:
+    that is what takes long there, and such a machine has processors for it."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")  # of each: there are many
+    variants = [Variant(peer.attentions[0], compiled=mode) for mode in ("reduce-overhead", "default", None)]
+    return [Apart(peer_contender, peer, variant, *work, device).warm_up() for variant in variants]
+
+
+def _working(contenders: Sequence[Apart]) -> tuple[list[Apart], list[str]]:
+    """Those that can run, and what the others said."""
+    working, failed = [], []
+    for contender in contenders:
+        try:
+            working.append(contender.ready())
+        except RuntimeError as error:
+            failed.append(f"{getattr(contender, 'variant', 'one variant')}: failed ({error})")
+    return working, failed
+
+
+def _best_of(contenders: Sequence[Apart], tried: list[str], batch: int) -> tuple[Apart | None, list[str]]:
+    """The fastest of a peer's variants (None if there is none), and the speeds of all. The others are ended."""
+    for contender in contenders:
+        in_turn([contender], rounds=2, round_seconds=0.3)
+        tried.append(f"{contender.variant}: {batch / min(contender.seconds):,.0f}")
+    by_speed = sorted(contenders, key=lambda contender: min(contender.seconds))
+    for contender in by_speed[1:]:
+        contender.end()
+    for contender in by_speed:
+        contender.seconds.clear()
+    return (by_speed[0] if by_speed else None), tried
+
+
 def _best_variant(
     peer: Peer, work: tuple[Params, int, TokenArray], device: torch.device, deadline: float, tiny: bool
-) -> tuple[Variant | None, list[str]]:
+) -> tuple[Apart | None, list[str]]:
     """The peer's fastest variant (None if none works), and what was tried with which speed.
 
     One thing is varied at a time, from the best so far: precision, then compilation.
@@ -127,9 +165,8 @@ def _best_variant(
     attempt(chosen)
     attempt(Variant(chosen.attention, torch.float32))
     if not tiny:
-        for mode in ("default", "reduce-overhead") if device.type == "cuda" else ("default",):
-            attempt(Variant(chosen.attention, chosen.dtype, mode))
-    return chosen if best else None, tried
+        attempt(Variant(chosen.attention, chosen.dtype, "default"))
+    return Apart(peer_contender, peer, chosen, *work, device) if best else None, tried
 
 
 def _row(

@@ -1,6 +1,7 @@
 """What several test files need: small parameters, a small tokenizer, token files made with it."""
 
 import getpass
+import importlib.util
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, 
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
 
 import pytest
+import torch
 from hypothesis import settings
 from tokenizers import Tokenizer
 
@@ -28,6 +30,12 @@ from tinystories.tokenizer import save_tokenizer, train_tokenizer
 from tinystories.tokens import Split, write_tokens
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Triton decides as it is imported whether its interpreter runs what is a kernel (tests/test_gpu_kernels.py).
+if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        importlib.import_module("triton")
 
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")

@@ -95,10 +95,11 @@ def test_no_window_comes_twice_before_all_came_once_over_stops(small_params, sto
         engine = Engine(small_params, 61, tokens, FP32)
 
         def run(engine: Engine = engine) -> None:
-            batch = engine._batches[int(engine._step) % BATCHES_AT_ONCE]
-            seen.append([int(token) // context for token in batch[:, 0]])
+            tokens, _ = engine._batches[int(engine._step) % BATCHES_AT_ONCE]
+            seen.append([int(token) // context for token in tokens[:, 0]])
+            engine._step += 1
 
-        engine._run = run  # type: ignore[method-assign]
+        engine._run = run  # type: ignore[assignment]
         if state:
             engine.restore(state)
         for step in range(len(seen), min(len(seen) + more, steps)):

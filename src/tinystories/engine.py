@@ -1,18 +1,25 @@
 """The training step: one batch, forward, backward, clip, update. It never waits for the device."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from tinystories.backend import Backend
 from tinystories.kernels import compile_kernels
+from tinystories.launching import Recorded
 from tinystories.model import GPT
 from tinystories.optimizer import Optimizer
 from tinystories.params import Params
+from tinystories.scoring import Score, do_nothing, score
 from tinystories.tokens import TokenArray
 from tinystories.windows import Windows
 
+if TYPE_CHECKING:
+    from tinystories.fused_step import FusedStep
+
 BATCHES_AT_ONCE = 64  # read and sent to the device together: rarer, larger copies
-WARM_STEPS = 3  # before a CUDA graph is recorded: they compile, and allocate what libraries need
 
 
 class Engine:
@@ -28,63 +35,69 @@ class Engine:
         self.model = GPT(params.model, vocab_size, backend.dtype)
         self.model.initialize(params.seed)
         self.model.to(backend.device)
-        optimizer = Optimizer(self.model, params.train)
+        self._fused = _fused_step(self.model, params, backend)
+        if self._fused:
+            from tinystories.fused_optimizer import FusedOptimizer
+
+            optimizer: Optimizer = FusedOptimizer(self.model, params.train, self._fused)
+            self._loss_and_gradients, self._update = self._fused.loss_and_gradients, optimizer.update
+        else:
+            optimizer = Optimizer(self.model, params.train)
+            self._loss, self._update = self.model.loss, optimizer.update
+            self._loss_and_gradients = self._by_autograd
+            if backend.compiled:
+                if backend.device.type == "cpu":
+                    compile_kernels(params.model.head_size, backend.dtype)
+                self._loss = torch.compile(self._loss)
+                self._update = torch.compile(self._update)
         self._memory = optimizer.state
-        self._loss = self.model.loss
-        self._update = optimizer.update
-        if backend.compiled:
-            if backend.device.type == "cpu":
-                compile_kernels(params.model.head_size, backend.dtype)
-            self._loss = torch.compile(self._loss)
-            self._update = torch.compile(self._update)
         self.loss_sum = torch.zeros((), device=backend.device)
         self.gradient_norm = torch.zeros((), device=backend.device)
         self._step = torch.zeros((), dtype=torch.int64, device=backend.device)
         self._first = -1  # step of the first of the batches on the device
         self._batches = torch.zeros(
-            (BATCHES_AT_ONCE, params.train.batch_size, params.model.context_length + 1),
+            (BATCHES_AT_ONCE, 2, params.train.batch_size, params.model.context_length),  # inputs and targets
             dtype=torch.int64,
             device=backend.device,
         )
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._steps_done = 0
+        self._run = Recorded(self._run_once, backend.device)
+        self._next = -1  # what `_step` says on the device, after the step before
 
     def step(self, step: int) -> None:
         """Train on the batch of this step (from 0)."""
         first = step - step % BATCHES_AT_ONCE
         if first != self._first:
-            batches = torch.from_numpy(self._windows.batches(first, BATCHES_AT_ONCE))
+            rows = torch.from_numpy(self._windows.batches(first, BATCHES_AT_ONCE))
+            batches = torch.stack((rows[..., :-1], rows[..., 1:]), dim=1)
             if self._backend.device.type == "cuda":
                 batches = batches.pin_memory()  # else the copy would wait for the device
             self._batches.copy_(batches, non_blocking=True)
             self._first = first
-        self._step.fill_(step)
-        if self._backend.device.type == "cuda":
-            self._run_graph()
-        else:
-            self._run()
+        if step != self._next:
+            self._step.fill_(step)
+        self._run()
+        self._next = step + 1
 
-    def _run_graph(self) -> None:
-        """Launch the step's two hundred operations as one: one by one, launching takes longer than computing."""
-        if self._graph is None and self._steps_done == WARM_STEPS:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._run()
-        if self._graph is None:
-            self._run()
-        else:
-            self._graph.replay()
-        self._steps_done += 1
-
-    def _run(self) -> None:
+    def _run_once(self) -> None:
         # Not `self._batches[...]`, for which the host would have to know the number.
-        batch = self._batches.index_select(0, (self._step % BATCHES_AT_ONCE).view(1))[0]
-        loss = self._loss(batch[:, :-1], batch[:, 1:])
+        tokens, targets = self._batches.index_select(0, (self._step % BATCHES_AT_ONCE).view(1))[0]
+        loss, gradients = self._loss_and_gradients(tokens, targets)
+        self.gradient_norm.copy_(self._update(gradients, self._step))
+        self.loss_sum += loss
+        self._step += 1
+
+    def _by_autograd(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = self._loss(tokens, targets)
         weights = dict(self.model.named_parameters())
         gradients = torch.autograd.grad(loss, list(weights.values()))
-        norm = self._update(dict(zip(weights, gradients, strict=True)), self._step)
-        self.gradient_norm.copy_(norm)
-        self.loss_sum += loss.detach()
+        return loss.detach(), dict(zip(weights, gradients, strict=True))
+
+    def score(self, tokens: TokenArray, text_bytes: int, check: Callable[[], None] = do_nothing) -> Score:
+        """Of all tokens of the file, with the weights as they are now."""
+        # Twice the training batch: without a backward pass there is room, and it needs no parameter of its own.
+        rows = 2 * self._batches.shape[2]
+        loss_sum = self._fused.loss_sum if self._fused else None
+        return score(self.model.frozen(), tokens, text_bytes, rows, check, loss_sum)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the steps to come depend on, by name."""
@@ -100,3 +113,15 @@ class Engine:
         with torch.no_grad():
             for name in mine:
                 mine[name].copy_(tensors[name])
+        if self._fused:
+            self._fused.refresh()
+
+
+def _fused_step(model: GPT, params: Params, backend: Backend) -> "FusedStep | None":
+    """Where there is a GPU, Triton works (as compiling does), and the kernels are made for such a model."""
+    if backend.device.type != "cuda" or not backend.compiled:
+        return None
+    from tinystories.fused_step import FusedStep, fits  # not above: elsewhere there is no Triton
+
+    batch_size = params.train.batch_size
+    return FusedStep(model, batch_size) if fits(model, batch_size) else None

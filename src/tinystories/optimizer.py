@@ -4,6 +4,7 @@ Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) moves each
 all singular values made about 1. AdamW: Loshchilov & Hutter 2019.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -83,24 +84,14 @@ class Optimizer:
         weight.mul_(1 - rate * self._train.weight_decay).sub_(direction * rate)
 
     def _direction(self, name: str, update: Tensor) -> Tensor:
-        """`update` with singular values of about 1, in groups of rows where they learn faster so (docs/log.md).
-
-        A matrix taken as a whole moves its rows to directions of their own. Queries and keys are better off head by
-        head (Zhang et al. 2026, arXiv 2605.08933), each free to look where others do; values and outputs are not. The
-        neurons' rows do not mind, and in groups they take a third of the time.
-        """
-        if name == "attention_in":
-            queries_and_keys, values = update[:, :2], update[:, 2:]
-            by_head = self._by_group(queries_and_keys, self._head_size)
-            return torch.cat((by_head, self._by_group(values, values.shape[-2])), dim=1)
-        return self._by_group(update, NEURONS if name == "feed_forward_in" else update.shape[-2])
+        """`update` with singular values of about 1, in groups of rows where they learn faster so."""
+        parts = [self._by_group(part, rows) for part, rows in groups(name, update, self._head_size)]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _by_group(self, update: Tensor, rows: int) -> Tensor:
         columns = update.shape[-1]
         orthogonal = orthogonalize(update.reshape(-1, rows, columns), self._matrix_dtype)
-        # Tall groups would otherwise change less than square ones, as seen from their input.
-        scale: float = max(1.0, rows / columns) ** 0.5
-        return orthogonal.reshape(update.shape) * scale
+        return orthogonal.reshape(update.shape) * scale_of(rows, columns)
 
     def _adam(self, name: str, gradient: Tensor, rate: Tensor, step: Tensor) -> None:
         weight, mean, square = self._weights[name], self.state[f"mean.{name}"], self.state[f"square.{name}"]
@@ -111,6 +102,24 @@ class Optimizer:
         if name == "embedding":  # not the gains, which have no reason to be small
             weight.mul_(1 - rate * self._train.weight_decay)
         weight.sub_(rate / mean_correction * mean / ((square / square_correction).sqrt() + ADAM_EPSILON))
+
+
+def groups(name: str, update: Tensor, head_size: int) -> list[tuple[Tensor, int]]:
+    """Parts of the stacked matrices `name`, and how many rows of each are taken together (docs/log.md).
+
+    A matrix taken as a whole moves its rows to directions of their own. Queries and keys are better off head by head
+    (Zhang et al. 2026, arXiv 2605.08933), each free to look where others do; values and outputs are not. The neurons'
+    rows do not mind, and in groups they take a third of the time.
+    """
+    if name == "attention_in":
+        queries_and_keys, values = update[:, :2], update[:, 2:]
+        return [(queries_and_keys, head_size), (values, values.shape[-2])]
+    return [(update, NEURONS if name == "feed_forward_in" else update.shape[-2])]
+
+
+def scale_of(rows: int, columns: int) -> float:
+    """Of a group's step: tall ones would otherwise change less than square ones, as seen from their input."""
+    return math.sqrt(max(1.0, rows / columns))
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:

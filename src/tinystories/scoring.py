@@ -41,11 +41,17 @@ def perplexity(loss: float) -> float:
 
 @torch.inference_mode()
 def score(
-    model: GPT, tokens: TokenArray, text_bytes: int, batch_size: int, check: Callable[[], None] = do_nothing
+    model: GPT,
+    tokens: TokenArray,
+    text_bytes: int,
+    batch_size: int,
+    check: Callable[[], None] = do_nothing,
+    loss_sum: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> Score:
     """Score every token of the file once, in windows side by side; only the first, an end-of-text, is not predicted.
 
-    `tokens` has shape (tokens,). `check` is called between batches and may raise, to stop early.
+    `tokens` has shape (tokens,). `check` is called between batches and may raise, to stop early. `loss_sum`
+    computes what `model.loss` does of a whole batch, faster.
     """
     length = model.shape.context_length
     device = model.embedding.device
@@ -55,14 +61,19 @@ def score(
     sums = []
     for first in range(0, whole, batch_size):
         count = min(batch_size, whole - first)
-        sums.append(_sum(model, tokens[first * length : (first + count) * length + 1], count, device))
+        inputs, targets = _windows(tokens[first * length : (first + count) * length + 1], count, device)
+        if loss_sum and count == batch_size:
+            sums.append(loss_sum(inputs, targets))
+        else:
+            sums.append(model.loss(inputs, targets, reduction="sum"))
         check()
     if predicted % length:
-        sums.append(_sum(model, tokens[whole * length :], 1, device))
+        sums.append(model.loss(*_windows(tokens[whole * length :], 1, device), reduction="sum"))
     total = torch.stack(sums).double().sum().item() if device.type != "mps" else math.fsum(s.item() for s in sums)
     return Score(total / predicted, predicted, text_bytes)
 
 
-def _sum(model: GPT, tokens: TokenArray, rows: int, device: torch.device) -> torch.Tensor:
+def _windows(tokens: TokenArray, rows: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets. Shapes: (rows, T)."""
     ids = torch.from_numpy(tokens.astype(np.int64)).to(device)
-    return model.loss(ids[:-1].view(rows, -1), ids[1:].view(rows, -1), reduction="sum")
+    return ids[:-1].view(rows, -1), ids[1:].view(rows, -1)

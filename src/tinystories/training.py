@@ -28,7 +28,7 @@ from tinystories.optimizer import schedule
 from tinystories.params import Params
 from tinystories.record import environment_tags, epoch_metrics, flat_params, history_metrics
 from tinystories.samples import sample_page
-from tinystories.scoring import perplexity, score
+from tinystories.scoring import perplexity
 from tinystories.state import State, locked_state
 from tinystories.stopping import Stopped, StopRequest
 from tinystories.tokens import TokenArray, TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
@@ -225,9 +225,7 @@ class Training:
         run, number = self._progress, len(self._progress.epochs) + 1
         self._save()  # validation can take long; a stop in it should not cost steps
         model, corpus = self._engine.model.frozen(), self._corpus
-        # Twice the training batch: without a backward pass there is room, and it needs no parameter of its own.
-        rows = 2 * self._params.train.batch_size
-        valid = score(model, corpus.valid, corpus.meta.valid.bytes, rows, self._stop.check)
+        valid = self._engine.score(corpus.valid, corpus.meta.valid.bytes, self._stop.check)
         self._check_finite("validation loss", valid.loss)
         title = f"Samples after epoch {number}"
         page = sample_page(model, corpus.tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
