@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import overhead, train_step
-from benchmarks.contenders import Contender, Variant, in_turn, ours, peer_contender
+from benchmarks.contenders import WARM_UP, Apart, Contender, Variant, in_turn, ours, peer_contender
 from benchmarks.machine import describe, roof
 from benchmarks.peers import PEERS, Peer, matrix_weights, parameter_count
 from benchmarks.results import merge, table
@@ -113,6 +113,22 @@ def test_contenders_take_turns() -> None:
     assert "".join(order[-12:]) == "aaabbbaaabbb"  # the first of three is not timed
     assert [len(contender.seconds) for contender in contenders] == [2, 2]
     assert [contender.steps for contender in contenders] == [9, 9]
+
+
+def test_of_those_that_are_begun_side_by_side_the_fastest_goes_on() -> None:
+    work = (benchmark_params(True, device="cpu", compile="off"), TINY_VOCABULARY, zipf_tokens(10_000, TINY_VOCABULARY))
+    begun = [Apart(ours, *contender).warm_up() for contender in (work, (None, 1, None), work)]
+    working, tried = train_step._working(begun)
+    assert working == [begun[0], begun[2]]
+    assert len(tried) == 1 and "failed (AttributeError" in tried[0]
+    assert all(contender.steps == WARM_UP for contender in working)
+    best, tried = train_step._best_of(working, tried, batch=64)
+    assert best is not None and best.seconds == []
+    assert [line.split(":")[0] for line in tried] == ["one variant", best.variant, best.variant]
+    (other,) = set(working) - {best}
+    best.run(1)
+    assert not other._process.is_alive()
+    best.end()
 
 
 def linear(*_: object) -> torch.nn.Module:
