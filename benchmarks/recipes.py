@@ -49,7 +49,7 @@ _LIBRARY_SOURCE = ROOT / "src" / "tinystories"
 SOURCES = {
     "library": [
         _LIBRARY_SOURCE / f"{name}.py"
-        for name in ("attention", "kernels/__init__", "model", "optimizer", "engine", "windows")
+        for name in ("attention", "cross_entropy", "kernels/__init__", "model", "optimizer", "engine", "windows")
     ],
     "usual": [Path(gpt2_style.__file__), _LIBRARY_SOURCE / "windows.py"],
     "baseline": [Path(public_baseline.__file__)],

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests import test_cross_entropy
 from tests.reading import read_on, read_whole
 from tinystories import kernels as kernels_module
 from tinystories.attention import ROPE_THETA, attend, rotation
@@ -98,7 +99,7 @@ def test_the_kernel_computes_attention(batch, length, heads, size, gain, scale):
 @pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize(("target", "flag"), [("skylake-avx512", "avx512f"), ("haswell", "avx2"), ("x86-64", "sse2")])
 def test_lesser_cpus_compute_the_same(random_model, monkeypatch, tmp_path, target, flag):
-    """With shorter vectors or without products of bf16: attention, and the decoder that shares its vectors.
+    """With shorter vectors or without products of bf16: attention, and what shares its vectors, loss and decoder.
 
     A compiler that is told of such a CPU stands for one.
     """
@@ -113,6 +114,8 @@ def test_lesser_cpus_compute_the_same(random_model, monkeypatch, tmp_path, targe
         check(inputs(2, length, 3, 16, FP32), 2e-5)
     assert compile_kernels(16, BF16)
     check(inputs(2, 33, 3, 16, BF16), 2**-6)
+    for dtype, vocab_size in itertools.product((FP32, BF16), (3, 16, 37)):
+        test_cross_entropy.check(test_cross_entropy.inputs(5, vocab_size, dtype, scale=3.0))
     model = random_model(Model(context_length=20, embedding_size=48, layers=2, heads=3))
     for count, dtype in itertools.product((1, 2, 9), (FP32, BF16)):
         decoder = FastDecoder(model.frozen(dtype), count)

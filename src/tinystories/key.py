@@ -17,10 +17,11 @@ from tinystories.tokens import TokenMeta
 
 # The files whose code decides the result. Not in it: what reads and checks files, what shows, what tells MLflow.
 CODE = (
-    "attention.py", "backend.py", "decoder.py", "engine.py", "fast_decoder.py", "fused_optimizer.py", "fused_step.py",
-    "generation.py", "kernels/__init__.py", "kernels/attention.cpp", "kernels/attention_gpu.py", "kernels/decoder.cpp",
-    "kernels/optimizer_gpu.py", "kernels/pointwise_gpu.py", "kernels/vectors.h", "launching.py", "model.py",
-    "optimizer.py", "params.py", "samples.py", "scoring.py", "tokens.py", "training.py", "windows.py",
+    "attention.py", "backend.py", "cross_entropy.py", "decoder.py", "engine.py", "fast_decoder.py",
+    "fused_optimizer.py", "fused_step.py", "generation.py", "kernels/__init__.py", "kernels/attention.cpp",
+    "kernels/attention_gpu.py", "kernels/cross_entropy.cpp", "kernels/decoder.cpp", "kernels/optimizer_gpu.py",
+    "kernels/pointwise_gpu.py", "kernels/vectors.h", "launching.py", "model.py", "optimizer.py", "params.py",
+    "samples.py", "scoring.py", "tokens.py", "training.py", "windows.py",
 )  # fmt: skip
 
 # These change how a training runs on the way, but not what comes out.

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinystories.attention import attend, norm, rotation
+from tinystories.cross_entropy import cross_entropy
 from tinystories.params import Model as Shape
 
 EMBEDDING_STD = 0.02
@@ -83,18 +84,22 @@ class GPT(nn.Module):
 
         All tokens are read at once; a text that grows by a token at a time is decoder.py's.
         """
+        return F.linear(self._last(tokens), self.embedding.to(self.compute_dtype))
+
+    def _last(self, tokens: Tensor) -> Tensor:
+        """What the logits are a product of. Shapes: (B, T) -> (B, T, D)."""
         # The lookup stays in fp32: its gradient adds up many rows, which bf16 would round away.
         embedded: Tensor = _Lookup.apply(self.embedding, tokens)  # type: ignore[no-untyped-call]
         x_BTD = embedded.to(self.compute_dtype)
         for block in self.blocks():
             x_BTD = x_BTD + self._attention(block, x_BTD)
             x_BTD = x_BTD + self._feed_forward(block, x_BTD)
-        x_BTD = norm(x_BTD, self.norm_final.to(self.compute_dtype))
-        return F.linear(x_BTD, self.embedding.to(self.compute_dtype))
+        return norm(x_BTD, self.norm_final.to(self.compute_dtype))
 
     def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats a token, computed in fp32. Shapes: (B, T), (B, T) -> ()."""
-        losses = _CrossEntropy.apply(self(tokens), targets)  # type: ignore[no-untyped-call]
+        x_ND = self._last(tokens).flatten(0, 1)
+        losses = cross_entropy(x_ND, self.embedding.to(self.compute_dtype), targets.flatten())
         loss: Tensor = losses.mean() if reduction == "mean" else losses.sum()
         return loss
 
@@ -170,24 +175,3 @@ def _add_rows(gradient: Tensor, tokens: Tensor, rows: int, padding: int, by_freq
 @_add_rows.register_fake
 def _(gradient: Tensor, tokens: Tensor, rows: int, padding: int, by_frequency: bool) -> Tensor:
     return gradient.new_empty(rows, gradient.shape[-1])
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """Of logits and targets, computed in fp32 whatever the logits are. Shapes: (B, T, V), (B, T) -> (B, T).
-
-    The logits are by far the largest tensor of a step, and here its gradient is one pass over them: PyTorch's own, of
-    F.cross_entropy, is two.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        norms = logits.float().logsumexp(-1)
-        ctx.save_for_backward(logits, targets, norms)
-        return norms - logits.gather(-1, targets[..., None]).squeeze(-1).float()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        logits, targets, norms = ctx.saved_tensors
-        probabilities = (logits.float() - norms[..., None]).exp()
-        is_target = torch.arange(logits.shape[-1], device=logits.device) == targets[..., None]
-        return ((probabilities - is_target.float()) * gradient[..., None]).to(logits.dtype), None

@@ -1,4 +1,4 @@
-"""Functions in C++ for what PyTorch computes too slowly on a CPU: attention while training, and writing texts."""
+"""Functions in C++ for what PyTorch computes too slowly on a CPU: attention and loss in training, writing texts."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ from tinystories.console import warn
 
 NORM_EPSILON = 1e-6  # of all normalisations of the model
 LANES = 16  # numbers in the longest vector of vectors.h
-_SOURCES = [Path(__file__).with_name(name) for name in ("attention.cpp", "decoder.cpp")]
+_SOURCES = [Path(__file__).with_name(name) for name in ("attention.cpp", "cross_entropy.cpp", "decoder.cpp")]
 _ELEMENTS = {torch.bfloat16: "uint16_t", torch.float32: "float"}
 _kernels: dict[tuple[int, torch.dtype], ctypes.CDLL] = {}
 
@@ -45,9 +45,11 @@ def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
     return True
 
 
-def find_kernels(head_size: int, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """What `compile_kernels` has compiled in this process."""
-    return _kernels.get((head_size, dtype))
+def find_kernels(head_size: int | None, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """What `compile_kernels` has compiled in this process; None as head size where any will do."""
+    if head_size:
+        return _kernels.get((head_size, dtype))
+    return next((library for (_, of), library in _kernels.items() if of == dtype), None)
 
 
 def address(tensor: Tensor) -> ctypes.c_void_p:
