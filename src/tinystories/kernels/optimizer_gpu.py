@@ -81,10 +81,11 @@ def _adam(
     tl.store(mean + index, first, mask=there)
     tl.store(square + index, second, mask=there)
     # Both start at zero and are too small at first.
-    first_correction = 1 - tl.exp(number * tl.log(tl.full((), beta1, tl.float32)))
-    second_correction = 1 - tl.exp(number * tl.log(tl.full((), beta2, tl.float32)))
-    value = tl.load(weight + index, mask=there) * (1 - by * decay)
-    value -= by / first_correction * first / (tl.sqrt(second / second_correction) + epsilon)
+    log_beta1, log_beta2 = tl.log(tl.full((), beta1, tl.float32)), tl.log(tl.full((), beta2, tl.float32))
+    correction, next_correction = 1 - tl.exp(number * log_beta1), 1 - tl.exp((number + 1) * log_beta1)
+    ahead = change * ((1 - beta1) / correction) + first * (beta1 / next_correction)
+    size = tl.sqrt(second / (1 - tl.exp(number * log_beta2))) + epsilon
+    value = tl.load(weight + index, mask=there) * (1 - by * decay) - by * ahead / size
     tl.store(weight + index, value, mask=there)
     tl.store(copy + index, value.to(copy.dtype.element_ty), mask=there)
 
@@ -189,7 +190,7 @@ def adam(
     weight: Tensor, copy: Tensor, gradient: Tensor, scale: Tensor, mean: Tensor, square: Tensor, rate: Tensor,
     step: Tensor, betas: tuple[float, float], decay: float, epsilon: float,
 ) -> None:  # fmt: skip
-    """AdamW, of the gradient times `scale`; write the weight to `copy`, in that one's precision, too."""
+    """NAdam with decoupled decay, of the gradient times `scale`; write the weight to `copy`, in its precision, too."""
     count = weight.numel()
     _adam[(triton.cdiv(count, ELEMENTS),)](
         weight, copy, gradient, scale, mean, square, rate, step, count, *betas, decay, epsilon, ELEMENTS
