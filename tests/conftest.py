@@ -127,6 +127,12 @@ def kernels() -> Iterator[dict[Any, Any]]:
     _kernels.update(before)
 
 
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where nothing has been compiled."""
+    monkeypatch.setattr("tinystories.kernels._kernels", {})
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository in which `dvc repro` has run, its path with a space and an umlaut; for reading only."""

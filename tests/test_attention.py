@@ -12,7 +12,6 @@ from torch import Tensor
 
 from tests import test_cross_entropy
 from tests.reading import read_on, read_whole
-from tinystories import kernels as kernels_module
 from tinystories.attention import ROPE_THETA, attend, rotation
 from tinystories.fast_decoder import FastDecoder
 from tinystories.kernels import NORM_EPSILON, compile_kernels
@@ -20,11 +19,6 @@ from tinystories.params import Model
 
 BF16, FP32 = torch.bfloat16, torch.float32
 HEAD_SIZES = (16, 48)
-
-
-@pytest.fixture
-def without_kernels(monkeypatch):
-    monkeypatch.setattr(kernels_module, "_kernels", {})
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,17 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tinystories import kernels as kernels_module
 from tinystories.cross_entropy import cross_entropy
 from tinystories.kernels import compile_kernels
 
 BF16, FP32 = torch.bfloat16, torch.float32
 TOLERANCES = {FP32: 1e-5, BF16: 2**-7}
-
-
-@pytest.fixture
-def without_kernels(monkeypatch):
-    monkeypatch.setattr(kernels_module, "_kernels", {})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,6 +71,26 @@ def test_of_a_large_vocabulary_too(dtype):
 @pytest.mark.usefixtures("without_kernels")
 def test_the_plain_way_computes_the_same(dtype):
     check(inputs(7, 300, dtype, 3.0))
+
+
+@pytest.mark.parametrize("place", [0, 20, 36])  # the last one beyond whole vectors
+@pytest.mark.parametrize("dtype", [BF16, FP32])
+def test_what_is_no_number_stays_none(dtype, place):
+    """Else a training that has failed would go on."""
+    x, embedding, targets = inputs(5, 37, dtype)
+    embedding[place] = torch.nan
+    assert cross_entropy(x, embedding, targets).isnan().all()
+
+
+@pytest.mark.parametrize("target", [-1, 300, 2**40])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("way", ["kernels", "without_kernels"])
+def test_a_target_outside_of_the_vocabulary_is_refused(request, target, training, way):
+    request.getfixturevalue(way)
+    x, embedding, targets = inputs(7, 300, FP32)
+    targets[3] = target
+    with torch.set_grad_enabled(training), pytest.raises(RuntimeError, match="out of bounds"):
+        cross_entropy(x, embedding, targets)
 
 
 def test_a_compiled_step_computes_the_same():

@@ -71,7 +71,10 @@ def _at(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.library.custom_op("tinystories::cross_entropy", mutates_args={"logits"}, device_types="cpu")
 def _replace(logits: Tensor, targets: Tensor) -> Tensor:
-    """The losses; the logits become their gradients."""
+    """The losses; the logits become their gradients. Errors: RuntimeError, as of `gather`: no such target."""
+    outside = (targets < 0) | (targets >= logits.shape[-1])
+    if outside.any():
+        raise RuntimeError(f"target {targets[outside][0]} is out of bounds for {logits.shape[-1]:,} logits")
     losses = logits.new_empty(targets.shape, dtype=torch.float32)
     library = find_kernels(None, logits.dtype)
     assert library

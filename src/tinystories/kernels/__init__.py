@@ -38,9 +38,7 @@ def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
             )
             _kernels[head_size, dtype] = ctypes.CDLL(str(library))
         except (OSError, subprocess.CalledProcessError) as error:
-            warn(
-                f"the kernels could not be compiled ({error}); attention and samples are computed without them, slower"
-            )
+            warn(f"the kernels could not be compiled ({error}); attention, loss and samples take longer without them")
             return False
     return True
 
