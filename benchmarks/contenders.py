@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.machine import synchronize
 from benchmarks.peers import Peer, matrix_weights, parameter_count
-from benchmarks.work import flops_per_token
+from benchmarks.work import flops_per_step
 from tinystories.backend import choose_backend, keep_freed_memory
 from tinystories.engine import Engine
 from tinystories.params import Params
@@ -36,9 +36,9 @@ class Contender:
 
     name: str
     variant: str
-    step: Callable[[int], None]
+    step: Callable[[int], object]
     parameters: int
-    flops_per_token: float
+    flops: float  # of a step
     device: torch.device
     steps: int = 0  # done so far
     seconds: list[float] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Apart:
     name: str
     variant: str
     parameters: int
-    flops_per_token: float
+    flops: float
 
     def __init__(self, make: Callable[..., Contender], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -85,7 +85,7 @@ class Apart:
     def ready(self) -> "Apart":
         """This contender, once it can run."""
         if not self._is_ready:
-            self.name, self.variant, self.parameters, self.flops_per_token = self._answer()
+            self.name, self.variant, self.parameters, self.flops = self._answer()
             self._is_ready = True
         if self._warms_up:
             self._answer()
@@ -118,7 +118,7 @@ class Apart:
 def _serve(connection: Connection, make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
     try:
         contender = make(*arguments)
-        connection.send((contender.name, contender.variant, contender.parameters, contender.flops_per_token))
+        connection.send((contender.name, contender.variant, contender.parameters, contender.flops))
         while True:
             connection.send(contender.run(connection.recv()))
     except EOFError:  # nobody is there any more
@@ -150,8 +150,16 @@ def ours(params: Params, vocab_size: int, tokens: TokenArray) -> Contender:
     backend = choose_backend(params, vocab_size)
     engine = Engine(params, vocab_size, tokens, backend)
     variant = f"{backend.precision}, {'compiled' if backend.compiled else 'eager'}"
-    flops = flops_per_token(matrix_weights(engine.model), params.model)
+    flops = flops_per_step(matrix_weights(engine.model), params)
     return Contender("ours", variant, engine.step, parameter_count(engine.model), flops, backend.device)
+
+
+def matrix_product(dtype: torch.dtype, size: int, device: torch.device) -> Contender:
+    """Nothing but products of two large square matrices, one a step: no training step can do more work in a second."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    variant = f"{'bf16' if dtype == torch.bfloat16 else 'fp32'}, {size:,} × {size:,}"
+    return Contender("matrix product", variant, lambda _: torch.mm(left, right, out=product), 0, 2.0 * size**3, device)
 
 
 @dataclass(frozen=True)
@@ -219,5 +227,5 @@ def peer_contender(
         if losses is not None:
             losses.append(loss.item())
 
-    flops = flops_per_token(matrix_weights(model), params.model)
+    flops = flops_per_step(matrix_weights(model), params)
     return Contender(peer.name, str(variant), step, parameter_count(model), flops, device)

@@ -1,7 +1,6 @@
-"""The machine: what it is, and the most that it can do in this process."""
+"""What the machine is."""
 
 import os
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from tinystories.backend import Backend, describe_environment
 
 PACKAGES = ("numpy", "transformers", "litgpt", "x-transformers", "tokenizers", "tiktoken", "triton")
-ROOF_SIZES = (2048, 4096)
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -34,31 +32,6 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was given; on a CPU that is so already."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def roof(dtype: torch.dtype, device: torch.device, sizes: tuple[int, ...] = ROOF_SIZES, seconds: float = 0.5) -> float:
-    """The best rate of a product of two large square matrices, in FLOP/s: no training step can be faster than this.
-
-    Each size is repeated for about `seconds`, and the best single product (on a GPU: ten in a row) counts, so that
-    other work on the machine lowers it little.
-    """
-    best = 0.0
-    in_a_row = 10 if device.type == "cuda" else 1
-    for size in sizes:
-        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        left @ right
-        synchronize(device)
-        until = time.perf_counter() + seconds
-        while True:
-            start = time.perf_counter()
-            for _ in range(in_a_row):
-                left @ right
-            synchronize(device)
-            end = time.perf_counter()
-            best = max(best, 2.0 * size**3 * in_a_row / (end - start))
-            if end > until:
-                break
-    return best
 
 
 def _processor() -> str | None:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.contenders import WARM_UP, Apart, Variant, in_turn, ours, peer_contender
-from benchmarks.machine import roof
+from benchmarks.contenders import WARM_UP, Apart, Contender, Variant, in_turn, matrix_product, ours, peer_contender
 from benchmarks.peers import PEERS, Peer
 from benchmarks.results import Result
 from benchmarks.work import TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
@@ -30,10 +29,10 @@ def measure(
     tokens: TokenArray | None = None,
     tiny: bool = False,
 ) -> Result:
-    """Tokens a second of every contender's best variant, and its share of what a matrix product reaches here.
+    """Tokens a second of every contender's best variant, and its share of the work that matrix products do meanwhile.
 
-    Each peer takes turns with ours alone, and is compared with ours in those rounds. The peers share about `seconds`
-    for trying their variants, and each is tried in one at least. `tiny` is for tests.
+    Each peer takes turns with ours and the products, and is compared with both in those rounds. The peers share about
+    `seconds` for trying their variants, and each is tried in one at least. `tiny` is for tests.
     """
     end = time.monotonic() + seconds
     device = device or choose_device("auto")
@@ -42,7 +41,7 @@ def measure(
     if tokens is None:
         tokens = zipf_tokens(10_000 if tiny else TOKENS, vocab_size)
     work = (params, vocab_size, tokens)
-    best_product = _roof(device, tiny)
+    product = _best_product(device, tiny)
     notes = [f"{peer.name}: not installed, left out" for peer in peers if not peer.installed]
     installed = [peer for peer in peers if peer.installed]
 
@@ -58,17 +57,20 @@ def measure(
             notes.append(f"ours, compiled: failed ({error})")
             our_best = plain
 
-    def compare(contender: Apart) -> None:
+    our_seconds: list[float] = []
+    roofs: list[float] = []  # FLOP/s of the product in the same rounds
+
+    def compare(*contenders: Apart) -> None:
         our_best.seconds.clear()
-        in_turn([our_best, contender], ROUNDS, 0.01 if tiny else 0.5 if device.type == "cuda" else 2.0)
-        pairs = zip(contender.seconds, our_best.seconds, strict=True)
-        ratio = statistics.median(theirs / our for theirs, our in pairs)
+        product.seconds.clear()
+        in_turn([our_best, *contenders, product], ROUNDS, 0.01 if tiny else 0.5 if device.type == "cuda" else 2.0)
         our_seconds.extend(our_best.seconds)
-        rows.append((contender, list(contender.seconds), f"{ratio:.2f}"))
-        contender.end()
+        roofs.extend(product.flops / seconds for seconds in product.seconds)
+        for contender in contenders:
+            rows.append(_row(contender, contender.seconds, our_best.seconds, roofs[-ROUNDS:], batch))
+            contender.end()
 
     found = {name: _working(contenders) for name, contenders in begun.items()}
-    our_seconds: list[float] = []
     if our_best is not plain:
         compare(plain)
     for done, peer in enumerate(installed):
@@ -88,16 +90,18 @@ def measure(
                 compare(Apart(peer_contender, peer, tuned, *work, device))
             except RuntimeError as error:
                 notes.append(f"{peer.name}, {tuned}: failed ({error})")
-    best_product = max(best_product, _roof(device, tiny))
-    our_seconds = our_seconds or [our_best.run(1)]
-    rows.insert(0, (our_best, our_seconds, "1"))
+    if not rows:
+        compare()
+    rows.insert(0, _row(our_best, our_seconds, our_seconds, roofs, batch))
     our_best.end()
+    product.end()
+    median, best = statistics.median(roofs) / 1e12, max(roofs) / 1e12
+    roof = f"roof: a product ({product.variant}), in turn with all others: {median:,.3f} TFLOP/s, at best {best:,.3f}"
     return {
         "title": f"Training step, {batch:,} tokens, on {device.type}: medians of {ROUNDS} rounds, in turn with ours",
         "columns": COLUMNS.split(", "),
-        "rows": [_row(*row, batch, best_product) for row in rows],
-        "notes": [f"roof: {best_product / 1e12:,.3f} TFLOP/s, the best product of two large matrices here", *notes],
-        "roof_flops": best_product,
+        "rows": rows,
+        "notes": [roof, *notes],
         "torch": torch.__version__,
     }
 
@@ -170,26 +174,38 @@ def _best_variant(
 
 
 def _row(
-    contender: Apart, seconds: list[float], ratio: str, batch: int, best_product: float
+    contender: Apart | Contender,
+    seconds: Sequence[float],
+    our_seconds: Sequence[float],
+    roofs: Sequence[float],
+    batch: int,
 ) -> dict[str, str | int | float]:
-    speed = batch / statistics.median(seconds)
+    """`seconds` a step, ours, and FLOP/s of the product, in the same rounds."""
+    rounds = list(zip(seconds, our_seconds, roofs, strict=True))
     return {
         "contender": contender.name,
         "variant": contender.variant,
         "parameters": contender.parameters,
-        "ms/step": round(1000 * batch / speed, 3),
-        "tokens/s": round(speed, 1),
+        "ms/step": round(1000 * statistics.median(seconds), 3),
+        "tokens/s": round(batch / statistics.median(seconds), 1),
         "slowest": round(batch / max(seconds), 1),
         "fastest": round(batch / min(seconds), 1),
-        "of roof": f"{speed * contender.flops_per_token / best_product:.1%}",
-        "ours is faster": ratio,
+        "of roof": f"{statistics.median(contender.flops / own / roof for own, _, roof in rounds):.1%}",
+        "ours is faster": f"{statistics.median(own / our for own, our, _ in rounds):.2f}",
     }
 
 
-def _roof(device: torch.device, tiny: bool) -> float:
-    """The faster of bf16 and fp32, so that shares mean the same for every contender."""
-    sizes, seconds = ((64,), 0.0) if tiny else ((2048, 4096), 0.5)
-    return max(roof(dtype, device, sizes, seconds) for dtype in (torch.bfloat16, torch.float32))
+def _best_product(device: torch.device, tiny: bool) -> Apart:
+    """The fastest product here, of bf16 and fp32 and of two sizes: shares then mean the same for every contender."""
+    sizes = (64,) if tiny else (2048, 4096)
+    tried = [Apart(matrix_product, dtype, size, device) for dtype in (torch.bfloat16, torch.float32) for size in sizes]
+    in_turn(tried, 2 if tiny else ROUNDS, 0.01 if tiny else 0.5)
+    best = max(tried, key=lambda product: product.flops / statistics.median(product.seconds))
+    for product in tried:
+        if product is not best:
+            product.end()
+    best.seconds.clear()
+    return best
 
 
 def _compile(params: Params, setting: str) -> Params:

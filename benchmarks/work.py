@@ -40,11 +40,13 @@ def zipf_tokens(count: int, vocab_size: int, seed: int = 0) -> TokenArray:
     return np.searchsorted(np.cumsum(shares / shares.sum())[:-1], drawn).astype(STORED)
 
 
-def flops_per_token(matrix_weights: int, shape: Model) -> float:
-    """Floating-point operations of forward and backward pass, a token: 6 · W + 6 · L · T · D.
+def flops_per_step(matrix_weights: int, params: Params) -> float:
+    """Floating-point operations of forward and backward pass: 6 · W + 6 · L · T · D for each of a step's tokens.
 
     Each of the W weights in a matrix product (the output's among them, a lookup not) costs a multiplication and an
     addition forward and twice that backward. Attention's two products cost 4 · D a query and key, and a causal query
     has T / 2 keys on average: 2 · L · T · D forward, three times that in all. Nothing else is counted.
     """
-    return 6.0 * matrix_weights + 6.0 * shape.layers * shape.context_length * shape.embedding_size
+    shape = params.model
+    of_a_token = 6.0 * matrix_weights + 6.0 * shape.layers * shape.context_length * shape.embedding_size
+    return of_a_token * params.train.batch_size * shape.context_length

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from benchmarks import overhead, train_step
-from benchmarks.contenders import WARM_UP, Apart, Contender, Variant, in_turn, ours, peer_contender
-from benchmarks.machine import describe, roof
+from benchmarks.contenders import WARM_UP, Apart, Contender, Variant, in_turn, matrix_product, ours, peer_contender
+from benchmarks.machine import describe
 from benchmarks.peers import PEERS, Peer, matrix_weights, parameter_count
 from benchmarks.results import merge, table
 from benchmarks.work import (
@@ -23,7 +23,7 @@ from benchmarks.work import (
     TINY_VOCABULARY,
     VOCABULARY,
     benchmark_params,
-    flops_per_token,
+    flops_per_step,
     zipf_tokens,
 )
 from tinystories.model import GPT
@@ -85,14 +85,14 @@ def test_ours_is_the_engine_at_the_reference_shape() -> None:
     params = benchmark_params(device="cpu", compile="off")
     contender = ours(params, VOCABULARY, zipf_tokens(10_000, VOCABULARY))
     assert contender.parameters == GPT(REFERENCE, VOCABULARY).parameter_count()
-    assert contender.flops_per_token == pytest.approx(55.5e6, rel=0.01)
+    assert contender.flops == pytest.approx(32 * 128 * 55.5e6, rel=0.01)
 
 
 def test_work_is_counted_by_the_formula() -> None:
     weights = matrix_weights(GPT(REFERENCE, VOCABULARY))
     width, hidden = REFERENCE.embedding_size, REFERENCE.feed_forward_size
     assert weights == VOCABULARY * width + REFERENCE.layers * (4 * width**2 + 3 * width * hidden)
-    assert flops_per_token(weights, REFERENCE) == 6 * weights + 6 * 8 * 128 * 256
+    assert flops_per_step(weights, benchmark_params()) == 32 * 128 * (6 * weights + 6 * 8 * 128 * 256)
 
 
 def test_tokens_are_zipfian_and_always_the_same() -> None:
@@ -160,7 +160,18 @@ def test_results_are_merged(tmp_path: Path) -> None:
 
 
 def test_the_roof_is_a_rate_that_a_product_reaches() -> None:
-    assert 1e8 < roof(torch.float32, CPU, sizes=(256,), seconds=0.01) < 1e15
+    product = matrix_product(torch.bfloat16, 256, CPU)
+    assert product.variant == "bf16, 256 × 256"
+    assert product.flops == 2 * 256**3
+    assert 1e8 < product.flops / product.run(3) < 1e15
+
+
+def test_shares_and_ratios_are_of_the_same_rounds() -> None:
+    contender = Contender("", "", lambda _: None, 1, 8e9, CPU)
+    rows = train_step._row(contender, [2.0, 4.0, 8.0], [1.0, 1.0, 8.0], [5e9, 4e9, 1e10], batch=8)
+    assert rows["tokens/s"] == 2 and rows["slowest"] == 1 and rows["fastest"] == 4
+    assert rows["of roof"] == "50.0%"  # of 80 %, 50 %, 10 %
+    assert rows["ours is faster"] == "2.00"  # of 2, 4, 1
 
 
 def test_the_overhead_accounts_for_all_time() -> None:
