@@ -158,7 +158,7 @@ def matrix_product(dtype: torch.dtype, size: int, device: torch.device) -> Conte
     """Nothing but products of two large square matrices, one a step: no training step can do more work in a second."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(left)
-    variant = f"{'bf16' if dtype == torch.bfloat16 else 'fp32'}, {size:,} × {size:,}"
+    variant = f"{_precision(dtype)}, {size:,} × {size:,}"
     return Contender("matrix product", variant, lambda _: torch.mm(left, right, out=product), 0, 2.0 * size**3, device)
 
 
@@ -172,9 +172,13 @@ class Variant:
     keeps_memory: bool = False
 
     def __str__(self) -> str:
-        precision = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         how = {None: "eager", "default": "compiled"}.get(self.compiled, f"compiled ({self.compiled})")
-        return f"{precision}, {how}, attention: {self.attention}{', memory kept' if self.keeps_memory else ''}"
+        kept = ", memory kept" if self.keeps_memory else ""
+        return f"{_precision(self.dtype)}, {how}, attention: {self.attention}{kept}"
+
+
+def _precision(dtype: torch.dtype) -> str:
+    return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
 class _Loss(nn.Module):

@@ -41,7 +41,6 @@ def measure(
     if tokens is None:
         tokens = zipf_tokens(10_000 if tiny else TOKENS, vocab_size)
     work = (params, vocab_size, tokens)
-    product = _best_product(device, tiny)
     notes = [f"{peer.name}: not installed, left out" for peer in peers if not peer.installed]
     installed = [peer for peer in peers if peer.installed]
 
@@ -56,6 +55,7 @@ def measure(
         except RuntimeError as error:  # such as without a C++ compiler
             notes.append(f"ours, compiled: failed ({error})")
             our_best = plain
+    product = _best_product(device, tiny)  # not earlier: on a GPU, peers compile meanwhile
 
     our_seconds: list[float] = []
     roofs: list[float] = []  # FLOP/s of the product in the same rounds
@@ -64,10 +64,11 @@ def measure(
         our_best.seconds.clear()
         product.seconds.clear()
         in_turn([our_best, *contenders, product], ROUNDS, 0.01 if tiny else 0.5 if device.type == "cuda" else 2.0)
+        rates = [product.flops / seconds for seconds in product.seconds]
         our_seconds.extend(our_best.seconds)
-        roofs.extend(product.flops / seconds for seconds in product.seconds)
+        roofs.extend(rates)
         for contender in contenders:
-            rows.append(_row(contender, contender.seconds, our_best.seconds, roofs[-ROUNDS:], batch))
+            rows.append(_row(contender, contender.seconds, our_best.seconds, rates, batch))
             contender.end()
 
     found = {name: _working(contenders) for name, contenders in begun.items()}
@@ -130,12 +131,17 @@ def _best_of(contenders: Sequence[Apart], tried: list[str], batch: int) -> tuple
     for contender in contenders:
         in_turn([contender], rounds=2, round_seconds=0.3)
         tried.append(f"{contender.variant}: {batch / min(contender.seconds):,.0f}")
-    by_speed = sorted(contenders, key=lambda contender: min(contender.seconds))
-    for contender in by_speed[1:]:
-        contender.end()
-    for contender in by_speed:
-        contender.seconds.clear()
-    return (by_speed[0] if by_speed else None), tried
+    return (_keep_fastest(contenders) if contenders else None), tried
+
+
+def _keep_fastest(contenders: Sequence[Apart]) -> Apart:
+    """The one that did most in a second in its best round, its rounds forgotten. The others are ended."""
+    fastest = max(contenders, key=lambda contender: contender.flops / min(contender.seconds))
+    for contender in contenders:
+        if contender is not fastest:
+            contender.end()
+    fastest.seconds.clear()
+    return fastest
 
 
 def _best_variant(
@@ -200,12 +206,7 @@ def _best_product(device: torch.device, tiny: bool) -> Apart:
     sizes = (64,) if tiny else (2048, 4096)
     tried = [Apart(matrix_product, dtype, size, device) for dtype in (torch.bfloat16, torch.float32) for size in sizes]
     in_turn(tried, 2 if tiny else ROUNDS, 0.01 if tiny else 0.5)
-    best = max(tried, key=lambda product: product.flops / statistics.median(product.seconds))
-    for product in tried:
-        if product is not best:
-            product.end()
-    best.seconds.clear()
-    return best
+    return _keep_fastest(tried)
 
 
 def _compile(params: Params, setting: str) -> Params:

@@ -1,4 +1,4 @@
-"""The work that every contender does: one shape, one batch size, the same tokens; and what a token costs."""
+"""The work that every contender does: one shape, one batch size, the same tokens; and what a step costs."""
 
 from pathlib import Path
 from typing import Any
