@@ -2,12 +2,12 @@
 
 import os
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tinystories.backend import Backend, describe_environment
+from tinystories.conditions import processor
 
 PACKAGES = ("numpy", "transformers", "litgpt", "x-transformers", "tokenizers", "tiktoken", "triton")
 
@@ -16,7 +16,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     """Processor or GPU, cores, threads, memory, versions; nothing that names the machine or its owner."""
     described = describe_environment(Backend(device, torch.float32, compiled=False))
     kept = {key: described[key] for key in ("device", "device_name", "torch", "python", "platform", "threads")}
-    kept |= {"cores": os.cpu_count(), "processor": _processor()}
+    kept |= {"cores": os.cpu_count(), "processor": processor()}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         kept |= {"gpu_memory_gib": round(properties.total_memory / 2**30), "cuda": torch.version.cuda}
@@ -32,17 +32,6 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was given; on a CPU that is so already."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _processor() -> str | None:
-    """Vendor, family and model, which tell apart the processors that go by one name in the cloud. Linux on x86 only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    first = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
-    keys = ("vendor_id", "cpu family", "model")
-    return "{} family {} model {}".format(*(first[key] for key in keys)) if all(key in first for key in keys) else None
 
 
 def _version(package: str) -> str | None:

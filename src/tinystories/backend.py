@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from tinystories.console import warn
-from tinystories.errors import UserError
+from tinystories.errors import UserError, shorten
 from tinystories.params import Params
 from tinystories.paths import state_directory
 
@@ -86,7 +86,8 @@ def _problem_with_compiling(device: torch.device) -> str | None:
             torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=device))
     except Exception as error:  # whatever a compiler, a linker or a driver has to say
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[0][:200] if lines else type(error).__name__
+        more = next((number for number, line in enumerate(lines) if not line.endswith(":")), 0)  # "inductor raised:"
+        return shorten(" ".join(lines[: more + 1]), 200) or type(error).__name__
     return None
 
 

@@ -8,9 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
-
-from tinystories.backend import Backend
+from tinystories.conditions import Conditions
 from tinystories.files import sha256_of
 from tinystories.params import Params
 from tinystories.tokens import TokenMeta
@@ -28,8 +26,8 @@ CODE = (
 _WITHOUT_EFFECT = {"device", "precision", "compile", "save_every"}
 
 
-def training_key(params: Params, meta: TokenMeta, backend: Backend) -> str:
-    """The key, 64 hexadecimal digits: of parameters, tokens, code, and what computes them."""
+def training_identity(params: Params, meta: TokenMeta) -> str:
+    """Hash what is to be trained, on what, by which code: 64 hexadecimal digits."""
     parts = {
         "seed": params.seed,
         "model": params.model.model_dump(),
@@ -37,6 +35,14 @@ def training_key(params: Params, meta: TokenMeta, backend: Backend) -> str:
         "sample": params.sample.model_dump(),
         "tokens": [meta.tokenizer_sha256, meta.train.sha256, meta.valid.sha256, meta.valid.bytes],
         "code": {name: sha256_of(Path(__file__).parent / name) for name in CODE},
-        "backend": [backend.device.type, backend.precision, backend.compiled, torch.__version__],
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return _hash(parts)
+
+
+def training_key(identity: str, conditions: Conditions) -> str:
+    """Hash a training's identity together with what computes it: the key, 64 hexadecimal digits."""
+    return _hash([identity, dict(conditions)])
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

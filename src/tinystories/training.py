@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
@@ -18,11 +19,12 @@ from tinystories.backend import (
     keep_freed_memory,
 )
 from tinystories.checkpoint import save_checkpoint
+from tinystories.conditions import conditions_to_resume, find_conditions, use_threads, write_origin
 from tinystories.console import Bar, progress, say
 from tinystories.engine import Engine
 from tinystories.errors import UserError
 from tinystories.files import write_json, write_text
-from tinystories.key import training_key
+from tinystories.key import training_identity, training_key
 from tinystories.live_run import LiveRun
 from tinystories.optimizer import schedule
 from tinystories.params import Params
@@ -67,9 +69,14 @@ def train(params: Params, experiment: str | None) -> None:
         compute_deterministically()
     backend = choose_backend(params, corpus.meta.vocab_size)
     keep_freed_memory()
-    key = training_key(params, corpus.meta, backend)
-    with locked_state(paths.state_directory() / "train", key) as state, StopRequest() as stop:
-        Training(params, experiment, corpus, backend, key, state, stop).run()
+    states, identity = paths.state_directory() / "train", training_identity(params, corpus.meta)
+    conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
+    use_threads(conditions)
+    key = training_key(identity, conditions)
+    environment = {**describe_environment(backend), **conditions}
+    with locked_state(states, key) as state, StopRequest() as stop:
+        write_origin(states / key, identity, conditions)
+        Training(params, experiment, corpus, backend, key, environment, state, stop).run()
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ class Training:
         corpus: _Corpus,
         backend: Backend,
         key: str,
+        environment: Mapping[str, str | int | bool | None],
         state: State,
         stop: StopRequest,
     ) -> None:
@@ -117,7 +125,7 @@ class Training:
         self._state = state
         self._stop = stop
         self._engine = Engine(params, corpus.meta.vocab_size, corpus.train, backend)
-        self._environment = describe_environment(backend)
+        self._environment = dict(environment)
         self._progress = self._resume()
         self._clock = time.monotonic() - self._progress.seconds
         self._saved_at = time.monotonic()

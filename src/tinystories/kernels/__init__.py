@@ -29,7 +29,7 @@ def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
         return False
     with tempfile.TemporaryDirectory() as directory:
         library = Path(directory) / "kernels.so"
-        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
+        command = [_command(), "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
         command += ["-fno-math-errno"]  # square roots of whole vectors, as nobody asks for errno
         macros = [f"-DHEAD={head_size}", f"-DELEMENT={_ELEMENTS[dtype]}", f"-DEPSILON={NORM_EPSILON}f"]
         try:
@@ -41,6 +41,19 @@ def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
             warn(f"the kernels could not be compiled ({error}); attention, loss and samples take longer without them")
             return False
     return True
+
+
+def compiler() -> str | None:
+    """The first line of what the compiler says of its version; None where there is no compiler."""
+    try:
+        said = subprocess.run([_command(), "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return next(iter(said.splitlines()), None)
+
+
+def _command() -> str:
+    return os.environ.get("CXX", "g++")
 
 
 def find_kernels(head_size: int | None, dtype: torch.dtype) -> ctypes.CDLL | None:
