@@ -23,7 +23,7 @@ def sanitized(tmp_path: Path) -> dict[str, str]:
     source = tmp_path / "nothing.cpp"
     source.write_text("#include <vector>\n")
     try:
-        link = [compiler, "-shared", "-fPIC", source, "-o", tmp_path / "nothing.so"]
+        link = [str(compiler), "-shared", "-fPIC", str(source), "-o", str(tmp_path / "nothing.so")]
         subprocess.run(link, capture_output=True, check=True)
         find = ["g++", "-print-file-name=libasan.so"]
         library = Path(subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip())
