@@ -163,6 +163,16 @@ def test_torch_takes_the_operators_for_sound():
     torch.library.opcheck(torch.ops.tinystories.causal_attention.default, arguments)
 
 
+@pytest.mark.parametrize("way", ["kernels", "without_kernels"])
+def test_angles_for_too_few_tokens_are_refused(request, way):
+    """As a text beyond the context has them. The kernel would read from beyond their memory."""
+    request.getfixturevalue(way)
+    projected, gains, _ = inputs(1, 20, 2, 16, FP32)
+    cos, sin = rotation(10, 16)
+    with pytest.raises(RuntimeError):
+        attend(projected, gains, cos, sin)
+
+
 @pytest.mark.parametrize(("size", "dtype"), [(24, FP32), (8, BF16), (16, torch.float64)])
 def test_there_is_no_kernel_for_other_sizes_and_types(size, dtype):
     assert not compile_kernels(size, dtype)

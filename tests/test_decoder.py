@@ -111,3 +111,14 @@ def test_what_is_out_of_range_is_refused(random_model, decoder_class, sizes):
             decoder.next_logits(tokens, positions)
     with torch.inference_mode(), pytest.raises(IndexError):
         decoder.read([0], [[1] * (sizes.context_length + 1)])
+    with torch.inference_mode(), pytest.raises(IndexError):
+        decoder.read([2], [[1]])  # there are two rows
+
+
+def test_a_position_for_each_token_is_asked_for(random_model):
+    """Else C++ would read on behind the positions."""
+    decoder = FastDecoder(random_model(FAST[0]), 2)
+    with torch.inference_mode(), pytest.raises(ValueError):
+        decoder.next_logits([1, 1], [0])
+    with torch.inference_mode(), pytest.raises(IndexError):
+        decoder.next_logits([1, 1, 1], [0, 0, 0])  # of two rows

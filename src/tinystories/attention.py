@@ -109,8 +109,15 @@ _forward.register_autograd(_gradients, setup_context=_save)
 
 
 def _call(name: str, projected: Tensor, inputs: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> None:
-    """Call the kernel's function with the addresses of its inputs, the sizes, and the addresses of the rest."""
+    """Call the kernel's function with the addresses of its inputs, the sizes, and the addresses of the rest.
+
+    Errors: RuntimeError where gains and angles do not fit the projection.
+    """
     batch, length, _, heads, size = projected.shape
+    # The kernel would read beyond their memory.
+    for x, shape in zip(inputs[1:], ((2, size), (length, size), (length, size)), strict=True):
+        if x.dtype != torch.float32 or x.shape != shape:
+            raise RuntimeError(f"gains or angles are {tuple(x.shape)} of {x.dtype}, they should be {shape} of fp32")
     kept = [x.contiguous() for x in inputs]  # alive until the function is done
     sizes = map(ctypes.c_int64, (batch, length, heads))
     function = getattr(find_kernels(size, projected.dtype), name)

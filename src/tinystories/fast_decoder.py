@@ -39,8 +39,7 @@ class FastDecoder:
             kernels.pack(address(weights), *sizes, address(packed))
             return packed
 
-        self._vocab_size = model.vocab_size
-        self._context_length = shape.context_length
+        self._vocab_size, self._rows, self._context_length = model.vocab_size, rows, shape.context_length
         slots = -(-shape.context_length // LANES) * LANES
         # In the kernel's order. Zeros, for what hides a slot is a share of 0, and 0 times NaN is NaN.
         kept = torch.zeros(2, shape.layers, rows, shape.heads, slots, shape.head_size, dtype=dtype)
@@ -87,9 +86,10 @@ class FastDecoder:
         self, tokens: Sequence[int], rows: Sequence[int], positions: Sequence[int], logits: Tensor | None = None
     ) -> None:
         # The kernel would read and write beyond its memory.
-        for name, values, end in (("token", tokens, self._vocab_size), ("position", positions, self._context_length)):
+        ends = {"token": self._vocab_size, "row": self._rows, "position": self._context_length}
+        for (name, end), values in zip(ends.items(), (tokens, rows, positions), strict=True):
             if values and not 0 <= min(values) <= max(values) < end:
                 raise IndexError(f"a {name} is not from 0 to {end - 1}")
-        numbers = [torch.tensor(values, dtype=torch.int64) for values in (tokens, rows, positions)]
+        numbers = torch.tensor([tokens, rows, positions], dtype=torch.int64)  # ValueError where one is longer
         to = None if logits is None else address(logits)
         self._read_tokens(ctypes.byref(self._model), ctypes.c_int64(len(tokens)), *map(address, numbers), to)

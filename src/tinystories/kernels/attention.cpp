@@ -15,6 +15,8 @@
 // lse: (batch, heads, tokens), base 2; gains: (2, HEAD), of queries and keys, and their gradient (batch, heads, 2, HEAD);
 // cos, sin: (tokens, HEAD), each angle twice.
 
+#include <algorithm>
+
 #include "vectors.h"
 
 namespace {
@@ -201,6 +203,7 @@ inline void scores(const float* q, const float* k, int64_t tokens, int64_t first
 
 extern "C" void forward(const ELEMENT* qkv, const float* gains, const float* cos, const float* sin, int64_t batch,
                         int64_t tokens, int64_t heads, ELEMENT* o, float* lse) {
+    if (!(batch * tokens * heads)) return;  // tensors without numbers may be null: no place in them to point at
     #pragma omp parallel
     {
         Scratch scratch(tokens, 4);
@@ -258,6 +261,8 @@ extern "C" void forward(const ELEMENT* qkv, const float* gains, const float* cos
 extern "C" void backward(const ELEMENT* qkv, const float* gains, const float* cos, const float* sin, int64_t batch,
                          int64_t tokens, int64_t heads, const ELEMENT* o, const float* lse, const ELEMENT* grad_o,
                          ELEMENT* grad_qkv, float* grad_gains) {
+    if (!tokens) std::fill_n(grad_gains, batch * heads * 2 * HEAD, 0.f);  // sums of nothing
+    if (!(batch * tokens * heads)) return;  // as above
     #pragma omp parallel
     {
         Scratch scratch(tokens, 11);

@@ -167,6 +167,7 @@ extern "C" void pack(const ELEMENT* weights, int64_t stacked, int64_t outputs, i
 // to a multiple of WIDTH), unless null.
 extern "C" void read_tokens(const Model* model, int64_t count, const int64_t* tokens, const int64_t* rows,
                             const int64_t* positions, float* logits) {
+    if (!count) return;  // no memory, so none to point at
     const Model m = *model;
     const int64_t D = m.heads * HEAD, F = m.feed_forward, wide = padded(D), F_wide = padded(2 * F);
     const int64_t per_row = m.heads * HEAD * m.slots;  // keys or values

@@ -68,7 +68,7 @@ inline Vector exp2(Vector x) {  // relative error below 3e-7 (Taylor's series on
     power = power * rest + 2.4022651e-1f;
     power = power * rest + 6.9314718e-1f;
     power = power * rest + 1.f;
-    Vector scaled = (Vector)((Ints)power + ((Ints)shifted << 23));
+    Vector scaled = (Vector)((Bits)power + ((Bits)shifted << 23));
     return x < floor ? Vector{} : scaled;
 }
 
