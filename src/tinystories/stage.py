@@ -8,13 +8,14 @@ from collections.abc import Callable
 from tinystories.console import printable
 from tinystories.errors import UserError
 from tinystories.params import Params, load_params
-from tinystories.stopping import Stopped, raise_stopped, stop_with_parent
+from tinystories.stopping import Stopped, end_within_patience, raise_stopped, stop_with_parent
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
     """Run `main` with the parameters of params.yaml, and exit: 0, 1 after a UserError, 130 or 143 when stopped."""
     signal.signal(signal.SIGTERM, raise_stopped)
     signal.signal(signal.SIGINT, raise_stopped)
+    end_within_patience()
     if "DVC_STAGE" in os.environ:
         # Nobody takes the results of a stage whose DVC was killed, and they are in the way of the next one. A stage
         # started by hand may well outlive that shell.
