@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tinystories import stopping
+from tinystories.stage import PROCESSES
 from tinystories.stopping import Stopped, StopRequest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,9 +100,10 @@ print("after")
 """
 
 
-def run(directory: Path, body: str) -> "subprocess.CompletedProcess[str]":
-    script = STAGE.format(body=body)
-    return subprocess.run([sys.executable, "-c", script], cwd=directory, capture_output=True, text=True, timeout=60)
+def run(directory: Path, body: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", STAGE.format(body=body)]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture
@@ -205,3 +207,32 @@ def test_bad_parameters_end_a_stage_before_any_work(repository, text):
     assert result.stderr.startswith("error: params.yaml: ")
     assert len(result.stderr.splitlines()) == 1
     assert not (repository / "started").exists()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_several_processes_are_refused_and_one_is_not(repository, name):
+    """`torchrun --nproc-per-node 2` would train everything twice."""
+    result = run(repository, "", **{name: "2"})
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: {name} is 2; each process would do the whole work; start one, without torchrun, mpirun or srun\n",
+    )
+    assert not (repository / "started").exists()
+    assert run(repository, "", **{name: "1"}).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["data", "data/raw", "models", "reports"])
+def test_outputs_on_another_disk_are_refused_before_any_work_by_dvc(tmp_path, repository, name):
+    (tmp_path / "here").mkdir()
+    (repository / "params.yaml").rename(tmp_path / "here/params.yaml")
+    link = tmp_path / "here" / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "disk")
+    result = run(tmp_path / "here", "", DVC_STAGE="download")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: {name}") and f"leads to {tmp_path}/disk" in result.stderr
+    assert not (tmp_path / "here/started").exists()
+    link.unlink()
+    link.symlink_to(tmp_path / "here")  # in the repository: DVC takes it
+    assert run(tmp_path / "here", "", DVC_STAGE="download").returncode == 0
+    assert run(tmp_path / "here", "").returncode == 0
