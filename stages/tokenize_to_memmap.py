@@ -1,6 +1,11 @@
 """Stage `tokenize_to_memmap`: write both splits as uint16 token files, and meta.json that says what they hold."""
 
-import this_checkout  # noqa: F401  must come first: it makes this copy's src/ the one that is imported
+import sys
+from pathlib import Path
+
+# This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
 from tinystories import paths
 from tinystories.params import Params
 from tinystories.stage import run_stage

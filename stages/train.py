@@ -1,8 +1,12 @@
 """Stage `train`: train the model, or go on where one of the same key stopped (params: seed, model, train, sample)."""
 
 import os
+import sys
+from pathlib import Path
 
-import this_checkout  # noqa: F401  must come first: it makes this copy's src/ the one that is imported
+# This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
 from tinystories.params import Params
 from tinystories.stage import run_stage
 

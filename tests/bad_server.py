@@ -68,6 +68,12 @@ def good(handler, until=None, if_range=True, headers=()):
     handler.wfile.write(data[start:until])
 
 
+def endless(handler):
+    handler.head(Content_Type="text/plain")
+    while True:
+        handler.wfile.write(handler.server.data)
+
+
 def cut(byte):
     return lambda handler: good(handler, until=byte)
 

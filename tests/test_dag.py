@@ -1,6 +1,9 @@
 """dvc.yaml says of each stage what it really reads: a missing module would let DVC serve a stale result."""
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +65,19 @@ def listed(stage: str) -> set[Path]:
 
 def test_the_stages_are_those_of_the_design_each_with_its_script() -> None:
     assert list(STAGES) == ORDER
-    assert {path.stem for path in (ROOT / "stages").glob("*.py")} == {*ORDER, "this_checkout"}
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(ORDER)
     assert all(STAGES[name]["cmd"] == f"python stages/{name}.py" for name in ORDER)
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_a_stage_runs_the_code_beside_it_wherever_it_is_run(stage: str, tmp_path: Path) -> None:
+    """Also where Python does not look beside a script for what it imports, as companies set it."""
+    for name in ("stages", "src/tinystories"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "src/tinystories/params.py").write_text("raise SystemExit('this copy')")
+    command = [sys.executable, "-P", str(tmp_path / f"stages/{stage}.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "this copy\n")
 
 
 @pytest.mark.parametrize("stage", ORDER)

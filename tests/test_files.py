@@ -3,22 +3,16 @@
 import hashlib
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tinystories import console, stopping
+from tinystories import console
 from tinystories.console import duration, progress, say, warn
 from tinystories.errors import UserError
 from tinystories.files import checksum, sha256_of, whole_file, write_json, write_text
 from tinystories.reading import read_csv, read_json
-from tinystories.stopping import Stopped, StopRequest
+from tinystories.stopping import Stopped
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -202,145 +196,3 @@ def test_progress_without_a_total_names_no_share(capsys, monkeypatch):
         bar.advance(5, "5 stories")
         bar.advance(5)
     assert capsys.readouterr().out == "Reading, 5 stories\nReading, 5 stories\n"
-
-
-@pytest.fixture
-def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever a test does, the handlers of the test run stay. Signals need no pause between them."""
-    monkeypatch.setattr(stopping, "SAME_WISH", 0.0)
-    before = {number: signal.getsignal(number) for number in StopRequest.SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("number", StopRequest.SIGNALS)
-def test_a_first_signal_is_noted_and_a_second_stops_at_once(number):
-    with pytest.raises(Stopped) as caught, StopRequest() as stop:
-        stop.defer()
-        stop.check()
-        os.kill(os.getpid(), number)
-        reached = True
-        with pytest.raises(Stopped) as checked:
-            stop.check()
-        assert (checked.value.signal_number, checked.value.at_once) == (number, False)
-        os.kill(os.getpid(), number)
-        pytest.fail("the second signal should have stopped this")
-    assert reached
-    assert (caught.value.signal_number, caught.value.at_once) == (number, True)
-
-
-@pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("number", StopRequest.SIGNALS)
-def test_nothing_waits_before_there_is_something_to_save(number):
-    """The first step compiles for up to a minute."""
-    with pytest.raises(Stopped) as caught, StopRequest():
-        os.kill(os.getpid(), number)
-        pytest.fail("the signal should have stopped this")
-    assert (caught.value.signal_number, caught.value.at_once) == (number, True)
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_signal_that_comes_twice_is_one_wish(monkeypatch):
-    """As from `timeout`, which signals a process and its group, or from DVC's end after its group was signalled."""
-    monkeypatch.setattr(stopping, "SAME_WISH", 60.0)
-    monkeypatch.setattr(stopping, "_heard_at", -60.0)
-    with StopRequest() as stop:
-        stop.defer()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
-            os.kill(os.getpid(), number)
-        with pytest.raises(Stopped) as caught:
-            stop.check()
-    assert (caught.value.signal_number, caught.value.at_once) == (signal.SIGINT, False)
-    signal.signal(signal.SIGTERM, stopping.raise_stopped)
-    os.kill(os.getpid(), signal.SIGTERM)  # nor does it disturb the cleaning up after the first
-
-
-@pytest.mark.usefixtures("handlers")
-def test_signals_mean_what_they_meant_before_once_the_block_has_ended():
-    before = [signal.getsignal(number) for number in StopRequest.SIGNALS]
-    with pytest.raises(ValueError, match="x"), StopRequest():
-        assert [signal.getsignal(number) for number in StopRequest.SIGNALS] != before
-        raise ValueError("x")
-    assert [signal.getsignal(number) for number in StopRequest.SIGNALS] == before
-
-
-def test_no_handler_of_ordinary_errors_swallows_a_stop():
-    assert not issubclass(Stopped, Exception)
-
-
-STAGE = """
-import os, signal, sys, time
-from pathlib import Path
-from tinystories.errors import UserError
-from tinystories.stage import run_stage
-
-def main(params):
-    Path("started").touch()
-    {body}
-
-run_stage(main)
-print("after")
-"""
-
-
-def run(directory: Path, body: str) -> "subprocess.CompletedProcess[str]":
-    script = STAGE.format(body=body)
-    return subprocess.run([sys.executable, "-c", script], cwd=directory, capture_output=True, text=True, timeout=60)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "error"),
-    [
-        ("assert params.seed == 1337", 0, ""),
-        ("raise UserError('a.txt: nothing there')", 1, "error: a.txt: nothing there\n"),
-        ("open('no/such/file')", 1, "error: no/such/file: No such file or directory\n"),
-        ("raise OSError(28, 'No space left on device')", 1, "error: No space left on device\n"),
-        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 143, ""),
-        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, ""),
-    ],
-)
-def test_how_a_stage_ends(repository, body, status, error):
-    result = run(repository, body)
-    assert (result.returncode, result.stderr) == (status, error)
-    assert result.stdout == ("after\n" if status == 0 else "")
-
-
-def test_a_stage_ends_with_the_dvc_that_started_it(repository):
-    """After `kill -9` of DVC it would go on for nothing, and beside the next one."""
-    stage = STAGE.format(body="try: time.sleep(60)\n    finally: Path('ended').touch()")
-    dvc = [sys.executable, "-c", f"import subprocess; subprocess.run([{sys.executable!r}, '-c', {stage!r}])"]
-    with subprocess.Popen(dvc, cwd=repository, env={**os.environ, "DVC_STAGE": "train"}) as parent:
-        await_file(repository / "started")
-        parent.kill()
-    await_file(repository / "ended")
-
-
-def await_file(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_a_mistake_of_the_program_keeps_its_traceback(repository):
-    result = run(repository, "{}['x']")
-    assert result.returncode == 1
-    assert "Traceback" in result.stderr and "KeyError: 'x'" in result.stderr
-
-
-@pytest.mark.parametrize("text", ["seed: [", "seed: 1\n", ""])
-def test_bad_parameters_end_a_stage_before_any_work(repository, text):
-    (repository / "params.yaml").write_text(text)
-    result = run(repository, "pass")
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: params.yaml: ")
-    assert len(result.stderr.splitlines()) == 1
-    assert not (repository / "started").exists()

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tinystories import tokenizer as module
 from tinystories.errors import UserError
 from tinystories.tokenizer import END_OF_TEXT, END_OF_TEXT_ID, load_tokenizer, train_tokenizer
 
@@ -55,6 +56,37 @@ def test_frequent_words_become_one_token(tokenizer):
 
 def test_training_is_reproducible(stories, tokenizer):
     assert train_tokenizer(iter(stories), 300, total_bytes=1).to_str() == tokenizer.to_str()
+
+
+def trained_on_whole_words(stories: list[str], vocab_size: int) -> str:
+    """tokenizer.json as `tokenizers` alone makes it."""
+    whole = Tokenizer(models.BPE())
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    whole.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=[END_OF_TEXT], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    whole.train_from_iterator(iter(stories), trainer=trainer)
+    return str(whole.to_str())
+
+
+def test_words_of_ordinary_length_are_learnt_whole(stories, tokenizer):
+    assert tokenizer.to_str() == trained_on_whole_words(stories, 300)
+    longest = ["é" * (module.LONGEST_WORD // 2) + " " + "a" * (module.LONGEST_WORD - 1)] * 2
+    assert train_tokenizer(longest, 260, total_bytes=1).to_str() == trained_on_whole_words(longest, 260)
+
+
+def test_longer_words_are_learnt_in_pieces_and_encoded_whole(monkeypatch):
+    """What a word costs grows with the square of its length: a story without a space would take days."""
+    monkeypatch.setattr(module, "LONGEST_WORD", 4)
+    texts = ["é" * 400, "\0" * 401, "abcdefgh" * 30, " " * 90 + "x", "我爱我的家" * 20]
+    cut = train_tokenizer(texts, 268, total_bytes=1)
+    assert max(map(len, cut.get_vocab().keys() - {END_OF_TEXT})) == 4
+    assert max(map(len, json.loads(trained_on_whole_words(texts, 268))["model"]["vocab"].keys() - {END_OF_TEXT})) > 4
+    for text in texts:
+        assert cut.decode(encode(cut, text)) == text
+        assert cut.pre_tokenizer.pre_tokenize_str(text)[0][1][1] > 4
 
 
 @given(text=TEXTS)

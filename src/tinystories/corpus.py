@@ -17,6 +17,8 @@ LARGEST_STORY = 1 << 24
 
 _SEPARATOR = SEPARATOR.encode()
 _STORY_END = f"\n{SEPARATOR}\n"
+# Whitespace, and the byte order mark: a file that was joined from several has one at the start of each.
+_AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
 
 
 def read_stories(
@@ -28,9 +30,9 @@ def read_stories(
 ) -> Iterator[str]:
     """The stories of a file, in its order, in memory bounded by the longest story.
 
-    A story is what lies between separators, wherever they stand, stripped of surrounding whitespace; an empty one is
-    no story. What follows the last separator counts too. Line ends become `\\n`, and a byte order mark at the start
-    is dropped. `name` stands for the path in messages; `on_block` is shown each block of bytes as it is read.
+    A story is what lies between separators, wherever they stand, stripped of whitespace and byte order marks around it;
+    an empty one is no story. What follows the last separator counts too. Line ends become `\\n`. `name` stands for the
+    path in messages; `on_block` is shown each block of bytes as it is read.
 
     Errors: UserError for a file that is not readable, not UTF-8 (with the byte), or has no separator for too long.
     """
@@ -67,11 +69,9 @@ def _stories(data: bytearray, offset: int, name: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; save it as UTF-8") from None
     data.clear()
-    if offset == 0:
-        text = text.removeprefix("\ufeff")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return [story for piece in text.split(SEPARATOR) if (story := piece.strip())]
+    return [story for piece in text.split(SEPARATOR) if (story := piece.strip(_AROUND))]
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,32 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from tinystories import paths
 from tinystories.console import printable
 from tinystories.errors import UserError
 from tinystories.params import Params, load_params
-from tinystories.stopping import Stopped, raise_stopped, stop_with_parent
+from tinystories.stopping import Stopped, end_within_patience, raise_stopped, stop_with_parent
+
+# How many processes do the same thing at once, as torchrun, Open MPI, MPICH (and Intel MPI) and Slurm's srun say it.
+PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
     """Run `main` with the parameters of params.yaml, and exit: 0, 1 after a UserError, 130 or 143 when stopped."""
     signal.signal(signal.SIGTERM, raise_stopped)
     signal.signal(signal.SIGINT, raise_stopped)
-    if "DVC_STAGE" in os.environ:
+    end_within_patience()
+    by_dvc = "DVC_STAGE" in os.environ
+    if by_dvc:
         # Nobody takes the results of a stage whose DVC was killed, and they are in the way of the next one. A stage
         # started by hand may well outlive that shell.
         stop_with_parent()
     try:
+        _check_processes()
+        if by_dvc:
+            _check_directories()
         main(load_params())
     except UserError as error:
         sys.exit(f"error: {printable(str(error))}")
@@ -29,3 +39,24 @@ def run_stage(main: Callable[[Params], None]) -> None:
         # A full disk or a directory that may not be written: the system's words and the file say it all.
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {printable(f'{place}{error.strerror or error}')}")
+
+
+def _check_processes() -> None:
+    for name in PROCESSES:
+        if os.environ.get(name, "1").strip() not in ("", "0", "1"):
+            raise UserError(
+                f"{name} is {os.environ[name]}; each process would do the whole work; "
+                "start one, without torchrun, mpirun or srun"
+            )
+
+
+def _check_directories() -> None:
+    """DVC refuses outputs outside its repository, after the work for them."""
+    here = Path.cwd().resolve()
+    outputs = (paths.RAW_TRAIN, paths.TOKENIZER, paths.TOKENS_META, paths.RUN, paths.RECEIPT)
+    for directory in (path.parent for path in outputs):
+        if not (real := directory.resolve()).is_relative_to(here):
+            raise UserError(
+                f"{directory} leads to {real} by a symbolic link, where DVC takes no outputs; "
+                "it should be a directory of the repository; put DVC's cache on the other disk instead (dvc cache dir)"
+            )

@@ -1,7 +1,9 @@
 """Stopping when asked to: SIGINT (Ctrl-C) and SIGTERM."""
 
+import math
 import os
 import signal
+import socket
 import threading
 import time
 from types import FrameType, TracebackType
@@ -9,6 +11,7 @@ from typing import Any, Self
 
 WATCH_EVERY = 0.5  # seconds
 SAME_WISH = 2.0  # seconds in which a second signal says nothing new: see `_is_new`
+PATIENCE = 8.0  # seconds from a signal to the end, however it comes: see `end_within_patience`
 
 
 class Stopped(BaseException):
@@ -40,7 +43,39 @@ def stop_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
+def end_within_patience() -> None:
+    """End this process PATIENCE seconds after SIGINT or SIGTERM, where it has not ended until then, as SIGKILL would.
+
+    Python's handlers wait until a native call returns, and to learn a vocabulary is one call of minutes. The signal's
+    number, which the interpreter writes to a socket at once, wakes a thread instead. Only a call that keeps all other
+    threads from running keeps this one, too. A training that has noted a first signal may take as long as it needs to
+    end its step and save its state; a second signal ends it like any other stage.
+    """
+    listener, speaker = socket.socketpair()
+    speaker.setblocking(False)
+    signal.set_wakeup_fd(speaker.detach(), warn_on_full_buffer=False)
+
+    def end(number: int, again: bool) -> None:
+        if again or not _is_noted:
+            os.write(2, f"error: not ended {PATIENCE:g} s after the signal; ended hard\n".encode())
+            os._exit(128 + number)
+
+    def listen() -> None:
+        heard_at, again = math.inf, False
+        while True:
+            (number,) = listener.recv(1)
+            now = time.monotonic()
+            heard_at, again = now, again or now - heard_at >= SAME_WISH
+            if number in StopRequest.SIGNALS:
+                timer = threading.Timer(PATIENCE, end, (number, again))
+                timer.daemon = True
+                timer.start()
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+
+
 _heard_at = -SAME_WISH
+_is_noted = False  # a first signal, by a StopRequest, which will end in order
 
 
 def _is_new() -> bool:
@@ -86,8 +121,10 @@ class StopRequest:
             raise Stopped(self.signal_number, at_once=False)
 
     def _note(self, signal_number: int, frame: FrameType | None) -> None:
+        global _is_noted
         if self._defers and self.signal_number is None:
             _is_new()
             self.signal_number = signal_number
+            _is_noted = True
         else:
             raise_stopped(signal_number)

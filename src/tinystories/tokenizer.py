@@ -15,16 +15,22 @@ from tinystories.reading import read_json
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 0  # special tokens come first in the vocabulary
+# Bytes. The time to learn from a word grows with the square of its length: minutes for 500 kB without a space.
+LONGEST_WORD = 1000
 
 
 def train_tokenizer(stories: Iterable[str], vocab_size: int, total_bytes: int) -> Tokenizer:
     """Learn a byte-level BPE (GPT-2's splitting, Radford et al. 2019) with exactly `vocab_size` entries.
 
     Entries are `<|endoftext|>`, the 256 bytes, then merges, most frequent first; a merge must occur twice.
+    Words of more than LONGEST_WORD bytes are learnt from in pieces of that length; the tokenizer itself cuts nothing.
     The stories are streamed; `total_bytes` of text serve the time left.
     Errors: UserError where the stories have too few different words for that many entries.
     """
     tokenizer = _untrained()
+    splitting = tokenizer.pre_tokenizer
+    pieces = pre_tokenizers.FixedLength(length=LONGEST_WORD)  # of characters that stand for one byte each by then
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([splitting, pieces])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -40,6 +46,7 @@ def train_tokenizer(stories: Iterable[str], vocab_size: int, total_bytes: int) -
                 yield story
 
         tokenizer.train_from_iterator(counted(), trainer=trainer)
+    tokenizer.pre_tokenizer = splitting
     if tokenizer.get_vocab_size() != vocab_size:
         raise UserError(
             f"tokenizer.vocab_size is {vocab_size:,}, but the training stories give only "

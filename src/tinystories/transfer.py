@@ -1,9 +1,11 @@
 """Downloading one large file over a network that breaks: resumed where it stopped, checked before it appears."""
 
+import errno
 import hashlib
 import os
 import queue
 import re
+import shutil
 import socket
 import ssl
 import threading
@@ -30,6 +32,7 @@ READ_TIMEOUT = 10.0  # seconds for the next bytes
 FIRST_WAIT = 0.5  # seconds before the second try; doubled for each further one
 LONGEST_WAIT = 10.0  # seconds, also where the server asks for more
 CHUNK = 1 << 18  # bytes
+LARGEST_UNTOLD = 10**10  # bytes of a file whose length nobody tells; at most half of the room on the disk, too
 
 _BUSY = {408, 425, 429, 500, 502, 503, 504}  # answers that another try may change
 
@@ -107,9 +110,7 @@ class _Patience:
 
     def __init__(self, url: str, bar: Bar, position: int) -> None:
         self._url, self._bar, self._position = url, bar, position
-        self._furthest = 0
-        self._since = time.monotonic()
-        self._wait = FIRST_WAIT
+        self._furthest, self._since, self._wait = 0, time.monotonic(), FIRST_WAIT
 
     def reached(self, position: int) -> None:
         """The file is there up to `position`, which may be less than before."""
@@ -163,16 +164,22 @@ class _Download:
             headers |= {"Range": f"bytes={have}-", "If-Range": side.get("validator")}
         with _ask(self.url, headers, max(patience.left(), 1.0)) as response:
             position, total = self._check(response, have if "Range" in headers else 0, side)
+            end = self._end(total)
             validator = _validator(response) or (side.get("validator") if position else None)
             with names_the_file(self.part), self.part.open("ab" if position else "wb") as file:
                 write_json(self.part.with_suffix(".json"), {"validator": validator, "size": total})
                 patience.reached(position)
-                while (total is None or position < total) and (chunk := response.raw.read1(CHUNK)):
+                while position < end and (chunk := response.raw.read1(CHUNK)):
                     position += len(chunk)
                     file.write(chunk)
                     patience.reached(position)
                 file.flush()
                 os.fsync(file.fileno())
+        if total is None and position >= end:
+            self.part.unlink()
+            raise UserError(
+                f"{shown(self.url)}: no end after {position:,} bytes, and no length told; expected a text file"
+            )
         if total is not None and position > total:
             raise _WrongContent(f"{shown(self.url)}: found more than {total:,} bytes, expected just these")
         if total is not None and position < total:
@@ -209,6 +216,13 @@ class _Download:
         if self.size is not None and total not in (None, self.size):
             raise _TryAgain(f"found {total:,} bytes ({kind or 'of no type'}), expected {self.size:,} bytes")
         return start or 0, total if total is not None else self.size
+
+    def _end(self, total: int | None) -> int:
+        """The byte up to which the file may grow. Errors: OSError where the disk has no room for all of it."""
+        room = shutil.disk_usage(self.part.parent).free + self._have()
+        if (total or 0) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.part))
+        return min(LARGEST_UNTOLD, room // 2) if total is None else total
 
     def _have(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0

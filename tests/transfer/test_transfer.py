@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tests.bad_server import (
     body,
     chunked,
     cut,
+    endless,
     good,
     hang_up,
     left_over,
@@ -29,6 +31,7 @@ from tests.bad_server import (
     stall,
     status,
 )
+from tinystories import transfer
 from tinystories.transfer import fetch, part_file
 
 
@@ -150,6 +153,31 @@ def test_a_file_of_unknown_length(server, target):
     fetch(server.url, target, sha256=SHA256)
     assert target.read_bytes() == DATA
     assert server.ranges() == [None, None, "bytes=50000-"]
+
+
+def test_an_endless_file_takes_half_of_the_room_and_gives_it_back(server, small_disk, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(small_disk.path))
+    server.answers = [endless]
+    before = shutil.disk_usage(small_disk.path).free
+    assert re.search(
+        r"no end after 4,[0-9,]+ bytes, and no length told", problem(server.url, small_disk.path / "data/stories.txt")
+    )
+    assert shutil.disk_usage(small_disk.path).free > before - 20_000
+    assert left_over(server.url) <= {".json"}
+
+
+def test_an_endless_file_ends_also_on_a_large_disk(server, target, monkeypatch):
+    monkeypatch.setattr(transfer, "LARGEST_UNTOLD", 200_000)
+    server.answers = [endless]
+    assert re.search(r"no end after [23][0-9]{2},[0-9]{3} bytes, and no length told", problem(server.url, target))
+    assert left_over(server.url) <= {".json"}
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_not_begun(server, target):
+    server.answers = [lambda handler: handler.head(Content_Length=10**17)]
+    with pytest.raises(OSError, match="No space left on device"):
+        fetch(server.url, target)
+    assert left_over(server.url) == set()
 
 
 def test_a_size_known_beforehand_shows_what_no_header_tells(server, target):
