@@ -27,9 +27,10 @@ from tests.mlflow_record import (
 from tinystories import live_run, paths
 from tinystories.errors import UserError
 from tinystories.live_run import LiveRun
+from tinystories.mlflow_store import tracking_uri
 from tinystories.params import load_params
 from tinystories.record import epoch_metrics, history_metrics
-from tinystories.tracking import publish, reason, tracking_uri
+from tinystories.tracking import publish, reason
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -22,8 +22,9 @@ from tests.mlflow_record import (
 )
 from tinystories import paths
 from tinystories.errors import UserError
+from tinystories.mlflow_store import tracking_uri
 from tinystories.params import Params, load_params
-from tinystories.tracking import publish, tracking_uri
+from tinystories.tracking import publish
 
 
 @pytest.mark.parametrize(
