@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from tinystories.addresses import shown_address, store_problem
 from tinystories.console import printable
 from tinystories.errors import UserError
 from tinystories.params import Params, load_params
@@ -12,7 +13,10 @@ from tinystories.stopping import Stopped, raise_stopped, stop_with_parent
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
-    """Run `main` with the parameters of params.yaml, and exit: 0, 1 after a UserError, 130 or 143 when stopped."""
+    """Run `main` with the parameters of params.yaml, and exit: 0, 1 after a UserError, 130 or 143 when stopped.
+
+    MLFLOW_TRACKING_URI is checked like a parameter, in every stage: a mistake in it should not show after the training.
+    """
     signal.signal(signal.SIGTERM, raise_stopped)
     signal.signal(signal.SIGINT, raise_stopped)
     if "DVC_STAGE" in os.environ:
@@ -20,7 +24,10 @@ def run_stage(main: Callable[[Params], None]) -> None:
         # started by hand may well outlive that shell.
         stop_with_parent()
     try:
-        main(load_params())
+        params = load_params()
+        if problem := store_problem(store := os.environ.get("MLFLOW_TRACKING_URI", "")):
+            raise UserError(f"MLFLOW_TRACKING_URI is {shown_address(store)!r}; it {problem}")
+        main(params)
     except UserError as error:
         sys.exit(f"error: {printable(str(error))}")
     except Stopped as stopped:
