@@ -14,17 +14,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinystories import paths
-from tinystories.addresses import without_credentials
+from tinystories.addresses import shown_address, without_credentials
 from tinystories.console import say
 from tinystories.errors import UserError
 from tinystories.files import write_json
-from tinystories.mlflow_store import connect, find_experiment, settle_environment, tracking_uri
+from tinystories.mlflow_limits import LONGEST_PARAM, LONGEST_RUN_NAME, LONGEST_TAG, cut, cut_source
+from tinystories.mlflow_store import (
+    connect,
+    find_experiment,
+    keep_beside,
+    settle_artifact,
+    settle_environment,
+    tracking_uri,
+)
 from tinystories.params import Params
 from tinystories.record import Dataset, Point, Record, environment_tags, flat_params, read_record
 
 KEY_TAG = "pipeline.key"  # the training's key: one distinct training is one run
 
-_LONGEST_PARAM, _LONGEST_TAG = 6000, 8000  # characters; MLflow 3 refuses more
 _LONGEST_REASON = 300  # characters of MLflow's errors, which may be pages, that are shown
 
 Status = Literal["FINISHED", "KILLED", "FAILED"]
@@ -38,7 +45,7 @@ def publish(params: Params, root: Path) -> str:
     """
     record = read_record()
     uri = tracking_uri(params.mlflow.tracking_uri, root)
-    shown = without_credentials(uri)
+    shown = shown_address(uri)
     try:
         run = Run(
             uri=uri,
@@ -86,8 +93,8 @@ def _send_all(run: "Run", params: Params, record: Record) -> None:
 def _description(report: str) -> str:
     """The report, or as many of its lines as a tag can hold."""
     rest = "\n\n(The rest is in the artifact report.md.)\n"
-    cut = report[: _LONGEST_TAG - len(rest)].rpartition("\n")[0] + rest
-    return cut if len(report) > _LONGEST_TAG else report
+    cut = report[: LONGEST_TAG - len(rest)].rpartition("\n")[0] + rest
+    return cut if len(report) > LONGEST_TAG else report
 
 
 class Run:
@@ -110,12 +117,16 @@ class Run:
         `call_timeout`: seconds before a server's answer is given up. `started`: milliseconds since 1970, for a new run.
         """
         settle_environment(call_timeout)
-        self._client = connect(uri, root)
+        self._client = connect(uri)
         experiment_id = find_experiment(self._client, experiment, uri, root)
         found = _find(self._client, experiment_id, key, run_id)
         self._run = found or self._client.create_run(
-            experiment_id, start_time=started, tags={KEY_TAG: key}, run_name=name or f"train-{key[:8]}"
+            experiment_id,
+            start_time=started,
+            tags={KEY_TAG: key},
+            run_name=cut(name or f"train-{key[:8]}", LONGEST_RUN_NAME),
         )
+        self._run = keep_beside(self._client, uri, self._run)
         self._tags = {KEY_TAG: key} | ({"dvc.experiment": name} if name else {})
         self._is_new = found is None
         self._steps: dict[str, set[int]] = {}
@@ -126,8 +137,8 @@ class Run:
         from mlflow.entities import Param, RunTag
 
         there = self._run.data.params
-        missing = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in params.items() if name not in there]
-        all_tags = [RunTag(name, value[:_LONGEST_TAG]) for name, value in {**self._tags, **tags}.items()]
+        missing = [Param(name, cut(str(value), LONGEST_PARAM)) for name, value in params.items() if name not in there]
+        all_tags = [RunTag(name, cut(value, LONGEST_TAG)) for name, value in {**self._tags, **tags}.items()]
         self._client.log_batch(self.id, params=missing, tags=all_tags, synchronous=True)
 
     def start(self) -> None:
@@ -163,8 +174,8 @@ class Run:
                 entities.Dataset(
                     name=dataset.name,
                     digest=dataset.sha256[:16],
-                    source_type="code",
-                    source=f'{{"tags": {dataset.detail}}}',  # what mlflow.data.get_source expects of this type
+                    source_type="code",  # of which mlflow.data.get_source expects such a source:
+                    source=cut_source({"tags": json.loads(dataset.detail)}),
                     profile=dataset.profile,
                 ),
                 [entities.InputTag("mlflow.data.context", dataset.context)],
@@ -179,11 +190,19 @@ class Run:
 
     def files(self, path: Path, place: str | None = None) -> None:
         """Copy a file, or all that a directory holds, among the artifacts, into the directory `place` of them."""
-        (self._client.log_artifacts if path.is_dir() else self._client.log_artifact)(self.id, str(path), place)
+        # One by one: log_artifacts would write into the old copy, which may be read-only, as the file itself may be.
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                inside = file.parent.relative_to(path) if path.is_dir() else Path()
+                directory = (Path(place or "") / inside).as_posix()
+                self._client.log_artifact(self.id, str(file), None if directory == "." else directory)
+                settle_artifact(self._run, f"{directory}/{file.name}")
 
     def end(self, status: Status, timestamp: int | None = None) -> None:
         """Set how and when (milliseconds since 1970, or now) the run ended."""
-        self._client.set_terminated(self.id, status, timestamp)
+        # A clock that was set back in between would make the run end before it started.
+        now = round(time.time() * 1000)
+        self._client.set_terminated(self.id, status, max(timestamp or now, self._run.info.start_time))
 
     def _logged_steps(self, name: str) -> set[int]:
         if name not in self._steps:

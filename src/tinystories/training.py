@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 from tokenizers import Tokenizer
@@ -286,7 +286,8 @@ class Training:
                 "key": self._key,
                 "name": self._experiment,
                 "started": run.started,
-                "ended": _now(),
+                # A clock that was set back meanwhile does not make it end before it started.
+                "ended": max(_now(), _later(run.started, run.seconds)),
                 "environment": self._environment,
             },
         )
@@ -312,3 +313,7 @@ class Training:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _later(time: str, seconds: float) -> str:
+    return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
