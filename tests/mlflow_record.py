@@ -5,8 +5,8 @@ import json
 
 from tinystories import paths
 from tinystories.live_run import LiveRun
+from tinystories.mlflow_store import tracking_uri
 from tinystories.record import environment_tags
-from tinystories.tracking import tracking_uri
 
 KEY = "1a2b3c4d" * 8
 ENVIRONMENT = {"device": "cpu", "threads": 2, "compiled": False, "git_commit": "c0ffee" * 6 + "c0ff"}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COPY_BLOCK = 1 << 20  # bytes
+_UMASK = os.umask(0o077)  # it can only be read by setting it; once, before there are threads
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -38,6 +40,14 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):  # which would hide what went wrong first
             part.unlink()
         raise
+
+
+def settle_mode(path: Path) -> None:
+    """Give a file the mode of any new one: some libraries make theirs private, others copy their source's.
+
+    What DVC keeps for itself is read-only where it links its cache (`cache.type hardlink,symlink`).
+    """
+    path.chmod(0o666 & ~_UMASK)
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -82,6 +92,7 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict[str, s
         if found is None:
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
+    settle_mode(path)  # safetensors makes it private
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

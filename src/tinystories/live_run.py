@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tinystories.addresses import without_credentials
+from tinystories.addresses import shown_address
 from tinystories.console import warn
 from tinystories.record import Point
 from tinystories.tracking import Run, Status, reason
@@ -119,5 +119,5 @@ class LiveRun:
     def _give_up(self, reason: str) -> None:
         if not self._over:
             self._over = True
-            where = without_credentials(self._uri)
+            where = shown_address(self._uri)
             warn(f"MLflow at {where}: {reason}; training is not touched by this, and publish sends what is missing")

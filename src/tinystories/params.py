@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from tinystories.addresses import may_hold_credentials
+from tinystories.addresses import may_hold_credentials, store_problem
 from tinystories.errors import UserError, shorten
+from tinystories.mlflow_limits import LONGEST_EXPERIMENT
 from tinystories.paths import PARAMS
 from tinystories.plain_yaml import Unplain, read_yaml
 
@@ -70,10 +71,25 @@ def _without_secrets(way_out: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _a_store(text: str) -> str:
+    if problem := store_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _short_enough(text: str) -> str:
+    if len(text) > LONGEST_EXPERIMENT:
+        raise ValueError(f"has {len(text):,} characters and should have at most {LONGEST_EXPERIMENT}")
+    return text
+
+
 Stories = Annotated[
     LineOrNone, _without_secrets("a password may stand in ~/.netrc; or download the file, and give its path")
 ]
-TrackingAddress = Annotated[LineOrNone, _without_secrets("the variable MLFLOW_TRACKING_URI may have them")]
+TrackingAddress = Annotated[
+    LineOrNone, _without_secrets("the variable MLFLOW_TRACKING_URI may have them"), AfterValidator(_a_store)
+]
+Experiment = Annotated[Line, AfterValidator(_short_enough)]
 
 
 class FilesSource(_Section):
@@ -205,7 +221,7 @@ class Sample(_Section):
 class MLflow(_Section):
     """Where the record goes. An empty `tracking_uri` means mlflow.db at the repository's root."""
 
-    experiment: Line
+    experiment: Experiment
     tracking_uri: TrackingAddress
 
 

@@ -110,6 +110,7 @@ def read_record() -> Record:
         key, environment = _text(run["key"]), dict(run["environment"])
         name, run_id = (None if run[field] is None else _text(run[field]) for field in ("name", "run_id"))
         started, ended = (round(datetime.fromisoformat(run[at]).timestamp() * 1000) for at in ("started", "ended"))
+        ended = max(started, ended)  # of a clock that was set back
     train, evaluation = read_json(paths.TRAIN_METRICS), read_json(paths.EVALUATION)
     with _blame(paths.TRAIN_METRICS):
         steps = int(train["steps"])

@@ -1,7 +1,7 @@
 """report.md: the run told to a person, written from the files that the stages left."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,8 @@ class _Json:
 
     def time(self, key: str) -> datetime:
         try:
-            return datetime.fromisoformat(self.text(key))
-        except ValueError:
+            return datetime.fromisoformat(self.text(key)).astimezone(UTC)
+        except (ValueError, OverflowError):
             raise UserError(f"{self._path}: {key} is {shorten(self.text(key))!r}, expected an ISO 8601 time") from None
 
 
@@ -202,7 +202,7 @@ def _run(epochs: pd.DataFrame) -> str:
         ("precision", run.text("environment.precision") + (", compiled" if compiled else ", not compiled")),
         ("CPU threads", f"{run.number('environment.threads'):,.0f}"),
         ("started", f"{run.time('started'):%Y-%m-%d %H:%M:%S} UTC"),
-        ("ended", f"{run.time('ended'):%Y-%m-%d %H:%M:%S} UTC"),
+        ("ended", f"{max(run.time('started'), run.time('ended')):%Y-%m-%d %H:%M:%S} UTC"),  # a clock can be set back
         ("duration", f"{duration(train.number('seconds'))}, of which training {duration(epochs['seconds'].iloc[-1])}"),
         ("speed", f"{train.number('tokens_per_second'):,.0f} tokens per second"),
         ("torch", run.text("environment.torch")),

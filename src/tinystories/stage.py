@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinystories import paths
+from tinystories.addresses import shown_address, store_problem
 from tinystories.console import printable
 from tinystories.errors import UserError
 from tinystories.params import Params, load_params
@@ -17,7 +18,10 @@ PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_T
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
-    """Run `main` with the parameters of params.yaml, and exit: 0, 1 after a UserError, 130 or 143 when stopped."""
+    """Run `main` with the parameters of params.yaml, and exit: 0, 1 after a UserError, 130 or 143 when stopped.
+
+    MLFLOW_TRACKING_URI is checked like a parameter, in every stage: a mistake in it should not show after the training.
+    """
     signal.signal(signal.SIGTERM, raise_stopped)
     signal.signal(signal.SIGINT, raise_stopped)
     end_within_patience()
@@ -30,7 +34,10 @@ def run_stage(main: Callable[[Params], None]) -> None:
         _check_processes()
         if by_dvc:
             _check_directories()
-        main(load_params())
+        params = load_params()
+        if problem := store_problem(store := os.environ.get("MLFLOW_TRACKING_URI", "")):
+            raise UserError(f"MLFLOW_TRACKING_URI is {shown_address(store)!r}; it {problem}")
+        main(params)
     except UserError as error:
         sys.exit(f"error: {printable(str(error))}")
     except Stopped as stopped:

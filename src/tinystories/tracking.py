@@ -1,12 +1,11 @@
 """The MLflow run of a training, and how `publish` brings it level with the files.
 
-Files on disk are the truth, and MLflow is a view of them. The only module that imports mlflow, and only inside
-functions: the import takes seconds, for which a training should not wait (`live_run` does it in the background).
+Files on disk are the truth, and MLflow is a view of them. `mlflow_store` finds the place. Only these two import
+mlflow, and only inside functions: the import takes seconds, for which a training should not wait (`live_run` does it in
+the background).
 """
 
 import json
-import logging
-import os
 import re
 import textwrap
 import time
@@ -15,31 +14,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinystories import paths
-from tinystories.addresses import without_credentials
+from tinystories.addresses import shown_address, without_credentials
 from tinystories.console import say
 from tinystories.errors import UserError
 from tinystories.files import write_json
+from tinystories.mlflow_limits import LONGEST_PARAM, LONGEST_RUN_NAME, LONGEST_TAG, cut, cut_source
+from tinystories.mlflow_store import (
+    connect,
+    find_experiment,
+    keep_beside,
+    settle_artifact,
+    settle_environment,
+    tracking_uri,
+)
 from tinystories.params import Params
 from tinystories.record import Dataset, Point, Record, environment_tags, flat_params, read_record
 
 KEY_TAG = "pipeline.key"  # the training's key: one distinct training is one run
 
-_LONGEST_PARAM, _LONGEST_TAG = 6000, 8000  # characters; MLflow 3 refuses more
 _LONGEST_REASON = 300  # characters of MLflow's errors, which may be pages, that are shown
 
 Status = Literal["FINISHED", "KILLED", "FAILED"]
-
-
-def tracking_uri(configured: str, root: Path) -> str:
-    """Where the record goes: MLFLOW_TRACKING_URI, else what is configured, else mlflow.db at `root`.
-
-    A relative sqlite file is taken from `root` too: the current directory may be a throw-away copy.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or configured or "sqlite:///mlflow.db"
-    prefix, file = uri[: len("sqlite:///")], uri[len("sqlite:///") :]
-    if prefix != "sqlite:///" or file in ("", ":memory:"):
-        return uri
-    return prefix + (root.resolve() / file).as_posix()
 
 
 def publish(params: Params, root: Path) -> str:
@@ -50,7 +45,7 @@ def publish(params: Params, root: Path) -> str:
     """
     record = read_record()
     uri = tracking_uri(params.mlflow.tracking_uri, root)
-    shown = without_credentials(uri)
+    shown = shown_address(uri)
     try:
         run = Run(
             uri=uri,
@@ -98,8 +93,8 @@ def _send_all(run: "Run", params: Params, record: Record) -> None:
 def _description(report: str) -> str:
     """The report, or as many of its lines as a tag can hold."""
     rest = "\n\n(The rest is in the artifact report.md.)\n"
-    cut = report[: _LONGEST_TAG - len(rest)].rpartition("\n")[0] + rest
-    return cut if len(report) > _LONGEST_TAG else report
+    cut = report[: LONGEST_TAG - len(rest)].rpartition("\n")[0] + rest
+    return cut if len(report) > LONGEST_TAG else report
 
 
 class Run:
@@ -121,13 +116,17 @@ class Run:
 
         `call_timeout`: seconds before a server's answer is given up. `started`: milliseconds since 1970, for a new run.
         """
-        _settle_environment(call_timeout)
-        self._client = _connect(uri, root)
-        experiment_id = _experiment_id(self._client, experiment, uri, root)
+        settle_environment(call_timeout)
+        self._client = connect(uri)
+        experiment_id = find_experiment(self._client, experiment, uri, root)
         found = _find(self._client, experiment_id, key, run_id)
         self._run = found or self._client.create_run(
-            experiment_id, start_time=started, tags={KEY_TAG: key}, run_name=name or f"train-{key[:8]}"
+            experiment_id,
+            start_time=started,
+            tags={KEY_TAG: key},
+            run_name=cut(name or f"train-{key[:8]}", LONGEST_RUN_NAME),
         )
+        self._run = keep_beside(self._client, uri, self._run)
         self._tags = {KEY_TAG: key} | ({"dvc.experiment": name} if name else {})
         self._is_new = found is None
         self._steps: dict[str, set[int]] = {}
@@ -138,8 +137,8 @@ class Run:
         from mlflow.entities import Param, RunTag
 
         there = self._run.data.params
-        missing = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in params.items() if name not in there]
-        all_tags = [RunTag(name, value[:_LONGEST_TAG]) for name, value in {**self._tags, **tags}.items()]
+        missing = [Param(name, cut(str(value), LONGEST_PARAM)) for name, value in params.items() if name not in there]
+        all_tags = [RunTag(name, cut(value, LONGEST_TAG)) for name, value in {**self._tags, **tags}.items()]
         self._client.log_batch(self.id, params=missing, tags=all_tags, synchronous=True)
 
     def start(self) -> None:
@@ -175,8 +174,8 @@ class Run:
                 entities.Dataset(
                     name=dataset.name,
                     digest=dataset.sha256[:16],
-                    source_type="code",
-                    source=f'{{"tags": {dataset.detail}}}',  # what mlflow.data.get_source expects of this type
+                    source_type="code",  # of which mlflow.data.get_source expects such a source:
+                    source=cut_source({"tags": json.loads(dataset.detail)}),
                     profile=dataset.profile,
                 ),
                 [entities.InputTag("mlflow.data.context", dataset.context)],
@@ -191,11 +190,19 @@ class Run:
 
     def files(self, path: Path, place: str | None = None) -> None:
         """Copy a file, or all that a directory holds, among the artifacts, into the directory `place` of them."""
-        (self._client.log_artifacts if path.is_dir() else self._client.log_artifact)(self.id, str(path), place)
+        # One by one: log_artifacts would write into the old copy, which may be read-only, as the file itself may be.
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                inside = file.parent.relative_to(path) if path.is_dir() else Path()
+                directory = (Path(place or "") / inside).as_posix()
+                self._client.log_artifact(self.id, str(file), None if directory == "." else directory)
+                settle_artifact(self._run, f"{directory}/{file.name}")
 
     def end(self, status: Status, timestamp: int | None = None) -> None:
         """Set how and when (milliseconds since 1970, or now) the run ended."""
-        self._client.set_terminated(self.id, status, timestamp)
+        # A clock that was set back in between would make the run end before it started.
+        now = round(time.time() * 1000)
+        self._client.set_terminated(self.id, status, max(timestamp or now, self._run.info.start_time))
 
     def _logged_steps(self, name: str) -> set[int]:
         if name not in self._steps:
@@ -208,76 +215,6 @@ class Run:
 
         # The client cuts this into calls of at most 1,000, a server's limit.
         self._client.log_batch(self.id, metrics=[Metric(*point) for point in points], synchronous=True)
-
-
-def _settle_environment(call_timeout: int) -> None:
-    """Before mlflow is imported: few tries, and no words of its own on the terminal. The user's own settings win."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(call_timeout))
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning for each retry
-
-
-def _connect(uri: str, root: Path) -> Any:
-    """A client of the store: explicit and thread-safe, unlike mlflow's global state."""
-    from filelock import FileLock
-    from mlflow import MlflowClient
-
-    if not uri.startswith("sqlite"):
-        return MlflowClient(uri)
-    # Several processes that create or migrate the same file at once crash.
-    lock = root / ".state" / "mlflow.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock, timeout=120):
-        _create_database(uri, root)
-        return MlflowClient(uri)
-
-
-def _create_database(uri: str, root: Path) -> None:
-    """Make the sqlite file, whole or not at all: MLflow cannot use one whose creation was killed halfway."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from sqlalchemy import make_url
-
-    path = Path(make_url(uri).database or ":memory:")
-    if path.name == ":memory:" or path.exists():
-        return
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise UserError(f"{path.parent} is no directory that can be written to")  # MLflow would try for minutes
-    part = path.with_name(f"{path.name}.part")
-    for left in (part, part.with_name(f"{part.name}-journal")):
-        left.unlink(missing_ok=True)
-    before, _, after = uri.rpartition(path.name)
-    # The second argument is for MLflow's own experiment `Default`, which would else use the current directory.
-    store = SqlAlchemyStore(f"{before}{part.name}{after}", (root.resolve() / "mlartifacts").as_uri())
-    store.engine.dispose()
-    part.replace(path)
-
-
-def _experiment_id(client: Any, name: str, uri: str, root: Path) -> str:
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.db.db_types import DATABASE_ENGINES
-
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        # A server knows a place for artifacts. A bare database would take the current directory, perhaps a throw-away.
-        bare_database = uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES
-        location = (root.resolve() / "mlartifacts").as_uri() if bare_database else None
-        try:
-            # Else MLflow's pages take it for the evaluation of a language model, not for a training.
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            return str(client.create_experiment(name, artifact_location=location, tags=tags))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            experiment = client.get_experiment_by_name(name)  # another process was faster
-    if experiment.lifecycle_stage != "active":
-        raise UserError(
-            f"mlflow.experiment is {name!r}, which was deleted there; name another, or restore it: "
-            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-        )
-    return str(experiment.experiment_id)
 
 
 def _find(client: Any, experiment_id: str, key: str, run_id: str | None) -> Any:

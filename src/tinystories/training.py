@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 from tokenizers import Tokenizer
@@ -26,6 +26,7 @@ from tinystories.errors import UserError
 from tinystories.files import write_json, write_text
 from tinystories.key import training_identity, training_key
 from tinystories.live_run import LiveRun
+from tinystories.mlflow_store import tracking_uri
 from tinystories.optimizer import schedule
 from tinystories.params import Params
 from tinystories.record import environment_tags, epoch_metrics, flat_params, history_metrics
@@ -34,7 +35,7 @@ from tinystories.scoring import perplexity
 from tinystories.state import State, locked_state
 from tinystories.stopping import Stopped, StopRequest
 from tinystories.tokens import TokenArray, TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
-from tinystories.tracking import Status, tracking_uri
+from tinystories.tracking import Status
 
 
 @dataclass
@@ -293,7 +294,8 @@ class Training:
                 "key": self._key,
                 "name": self._experiment,
                 "started": run.started,
-                "ended": _now(),
+                # A clock that was set back meanwhile does not make it end before it started.
+                "ended": max(_now(), _later(run.started, run.seconds)),
                 "environment": self._environment,
             },
         )
@@ -319,3 +321,7 @@ class Training:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _later(time: str, seconds: float) -> str:
+    return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).isoformat(timespec="seconds")

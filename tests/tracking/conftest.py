@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.mlflow_record import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, write_csv
-from tinystories import live_run, paths, tracking
-from tinystories.tracking import tracking_uri
+from tinystories import live_run, mlflow_store, paths
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,7 +30,7 @@ def fresh_database(tmp_path_factory):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tracking._create_database(tracking_uri("", root), root)
+            mlflow_store.create_database(root / "mlflow.db")
     return root / "mlflow.db"
 
 

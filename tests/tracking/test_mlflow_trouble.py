@@ -27,9 +27,10 @@ from tests.mlflow_record import (
 from tinystories import live_run, paths
 from tinystories.errors import UserError
 from tinystories.live_run import LiveRun
+from tinystories.mlflow_store import tracking_uri
 from tinystories.params import load_params
 from tinystories.record import epoch_metrics, history_metrics
-from tinystories.tracking import publish, reason, tracking_uri
+from tinystories.tracking import publish, reason
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -241,18 +242,18 @@ def test_a_full_disk_under_the_database(root, files, key, small_disk, fresh_data
     publish_and_check(client, small_disk.path, key, live.run_id)
 
 
-def test_a_full_disk_under_the_artifacts(root, files, key, small_disk, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri("", root))
+def test_a_full_disk_under_the_artifacts(root, files, key, small_disk):
+    (root / "mlartifacts").symlink_to(small_disk.path)
     small_disk.fill()
     with pytest.raises(
         UserError, match=r"^MLflow at sqlite:.*No space left on device.*run again: dvc repro"
     ) as failure:
-        publish(load_params(), small_disk.path)
+        publish(load_params(), root)
     assert "\n" not in str(failure.value)
     assert not paths.RECEIPT.exists()
     small_disk.make_room()
-    run_id = publish_and_check(client_of(root), small_disk.path, key, None)
-    report = small_disk.path / "mlartifacts" / run_id / "artifacts" / "report.md"
+    run_id = publish_and_check(client_of(root), root, key, None)
+    report = small_disk.path / run_id / "artifacts" / "report.md"
     assert report.read_bytes() == paths.REPORT.read_bytes()
 
 

@@ -22,8 +22,9 @@ from tests.mlflow_record import (
 )
 from tinystories import paths
 from tinystories.errors import UserError
+from tinystories.mlflow_store import tracking_uri
 from tinystories.params import Params, load_params
-from tinystories.tracking import publish, tracking_uri
+from tinystories.tracking import publish
 
 
 @pytest.mark.parametrize(
@@ -240,3 +241,14 @@ def test_a_store_that_cannot_be_written_is_said_at_once(root, files, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all/mlflow.db")
     with pytest.raises(UserError, match="/nowhere/at/all is no directory"):
         publish(load_params(), root)
+
+
+def test_a_run_whose_clock_was_set_back_does_not_end_before_it_started(root, files):
+    change_run_file(ended="2026-11-02T09:00:00+00:00")
+    run = client_of(root).get_run(publish(load_params(), root))
+    assert run.info.start_time == run.info.end_time
+
+    change_run_file(run_id=run.info.run_id, started="2026-11-01T09:00:00+00:00", ended="2026-11-01T10:00:00+00:00")
+    publish(load_params(), root)
+    run = client_of(root).get_run(run.info.run_id)
+    assert run.info.start_time <= run.info.end_time

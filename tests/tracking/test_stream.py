@@ -22,16 +22,6 @@ from tinystories.params import load_params
 from tinystories.record import epoch_metrics, flat_params, history_metrics
 from tinystories.tracking import publish
 
-OPEN_A_RUN = """
-import sys
-from pathlib import Path
-from tinystories.tracking import Run, tracking_uri
-root = Path(sys.argv[1])
-run = Run(uri=tracking_uri("", root), experiment="tinystories", root=root, key=sys.argv[2], run_id=None, name=None,
-          call_timeout=10)
-print(run.id)
-"""
-
 
 def test_a_streamed_run_is_completed_by_publish(root, files):
     live = stream(root, name="brave-newt")
@@ -108,26 +98,6 @@ def test_training_goes_on_and_is_told_once_when_the_server_is_of_no_use(root, ba
     assert ("not done within 0.5 s" in out) == asleep
     assert not any(secret in out + err for secret in SECRETS), out
     assert err == ""
-
-
-def test_several_processes_may_open_a_fresh_store_at_once(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    root = tmp_path / "root"
-    root.mkdir()
-    for name in ("mlflow.db.part", "mlflow.db.part-journal"):
-        (root / name).write_bytes(b"left by a creation that was killed")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", OPEN_A_RUN, str(root), str(i) * 64], stdout=-1, stderr=-1, text=True)
-        for i in range(4)
-    ]
-    results = [process.communicate(timeout=120) for process in processes]
-    assert [err for _, err in results] == [""] * 4
-    client = client_of(root)
-    assert {run.info.run_id for run in runs(client)} == {out.strip() for out, _ in results}
-    assert client.get_experiment("0").artifact_location == (root / "mlartifacts").as_uri() + "/0"
-    assert sorted(path.name for path in root.iterdir()) == [".state", "mlflow.db"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
 
 
 def test_importing_it_does_not_wait_for_mlflow():
