@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -27,32 +27,13 @@ from tinystories.live_run import LiveRun
 from tinystories.optimizer import schedule
 from tinystories.params import Params
 from tinystories.record import environment_tags, epoch_metrics, flat_params, history_metrics
+from tinystories.retention import prune
 from tinystories.samples import sample_page
 from tinystories.scoring import perplexity
-from tinystories.state import State, locked_state
+from tinystories.state import Progress, State, locked_state
 from tinystories.stopping import Stopped, StopRequest
 from tinystories.tokens import TokenArray, TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
 from tinystories.tracking import Status, tracking_uri
-
-
-@dataclass
-class Progress:
-    """What a training has behind it: with the engine's tensors, all that is needed to go on.
-
-    `train_seconds` counts the steps alone, `seconds` the whole stage, over all its starts.
-    """
-
-    started: str
-    step: int = 0
-    train_seconds: float = 0.0
-    seconds: float = 0.0
-    row_step: int = 0  # of the last row of the history
-    row_seconds: float = 0.0
-    epoch_loss_sum: float = 0.0
-    run_id: str | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    samples: list[str] = field(default_factory=list)
 
 
 @device_problems("train.batch_size, model.context_length, model.embedding_size or model.layers")
@@ -117,24 +98,25 @@ class Training:
         self._state = state
         self._stop = stop
         self._engine = Engine(params, corpus.meta.vocab_size, corpus.train, backend)
-        self._environment = describe_environment(backend)
         self._progress = self._resume()
+        if self._progress.ended is None:
+            self._progress.environment = describe_environment(backend)
         self._clock = time.monotonic() - self._progress.seconds
         self._saved_at = time.monotonic()
-        root = paths.repository_root()
-        self._live = LiveRun(
-            uri=tracking_uri(params.mlflow.tracking_uri, root),
-            experiment=params.mlflow.experiment,
-            root=root,
-            key=key,
-            run_id=self._progress.run_id,
-            name=experiment,
-            params=flat_params(params),
-            tags=environment_tags(self._environment),
-        )
 
     def run(self) -> None:
-        """Train to the end and write everything. Raises Stopped, with the state saved, where a signal asked to stop."""
+        """Train to the end and write everything. Raises Stopped, with the state saved, where a signal asked to stop.
+
+        A training that has ended before, whose results DVC could not record: they are written again, byte for byte.
+        """
+        if ended := self._progress.ended:
+            say(
+                f"This training ended at {ended}, and its last state is kept: its results are written again from that. "
+                "To train it anew: make clean-state, then the same command."
+            )
+            self._write_results()
+            return
+        self._live = self._open_run()
         status: Status = "FAILED"
         try:
             self._introduce()
@@ -142,8 +124,7 @@ class Training:
             self._progress.seconds = time.monotonic() - self._clock
             self._progress.run_id = self._live.close("FINISHED")
             status = "FINISHED"
-            self._write_results()
-            self._state.remove()
+            self._end()
         except Stopped as stopped:
             status = "KILLED"
             if not stopped.at_once:  # in the middle of a step there is nothing whole to save; the last state stands
@@ -154,8 +135,28 @@ class Training:
             if status != "FINISHED":
                 self._live.close(status)
 
+    def _open_run(self) -> LiveRun:
+        params, root = self._params, paths.repository_root()
+        return LiveRun(
+            uri=tracking_uri(params.mlflow.tracking_uri, root),
+            experiment=params.mlflow.experiment,
+            root=root,
+            key=self._key,
+            run_id=self._progress.run_id,
+            name=self._experiment,
+            params=flat_params(params),
+            tags=environment_tags(self._progress.environment),
+        )
+
+    def _end(self) -> None:
+        """The last state stays: DVC has not recorded the results yet, and should it fail to, no step is done again."""
+        self._progress.ended = _now()
+        self._state.save(self._engine.tensors(), self._progress)
+        prune(paths.state_directory() / "train", self._key)
+        self._write_results()
+
     def _introduce(self) -> None:
-        run, train, environment = self._progress, self._params.train, self._environment
+        run, train, environment = self._progress, self._params.train, self._progress.environment
         say(
             f"{self._engine.model.parameter_count():,} parameters, {train.steps:,} steps of "
             f"{self._tokens(1):,} tokens on {environment['device_name']}, {environment['precision']}"
@@ -285,8 +286,8 @@ class Training:
                 "key": self._key,
                 "name": self._experiment,
                 "started": run.started,
-                "ended": _now(),
-                "environment": self._environment,
+                "ended": run.ended,
+                "environment": run.environment,
             },
         )
 
@@ -297,16 +298,16 @@ class Training:
         run = self._progress
         run.seconds = time.monotonic() - self._clock
         run.run_id = self._live.run_id or run.run_id
-        self._state.save(run.step, self._engine.tensors(), asdict(run))
+        self._state.save(self._engine.tensors(), run)
         self._saved_at = time.monotonic()
 
     def _resume(self) -> Progress:
         saved = self._state.load(self._engine.tensors())
         if saved is None:
             return Progress(started=_now())
-        tensors, record = saved
+        tensors, progress = saved
         self._engine.restore(tensors)
-        return Progress(**record)
+        return progress
 
 
 def _now() -> str:
