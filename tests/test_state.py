@@ -269,7 +269,7 @@ def test_the_newest_of_many_of_one_step_is_taken(directory, monkeypatch):
         assert loaded[1].run_id == str(number)
 
 
-FORMS = [
+FORMS: list[Any] = [
     {},
     [],
     None,
