@@ -23,7 +23,8 @@ class Moment:
     """When to strike: at one of the first `lines` lines that `program` runs in `places`; where there are none, anywhen.
 
     Lines of `slow` places wait a little, so that what goes on beside them is not over first. Where there is an `after`,
-    lines count once this file has been written, by the stage `train`.
+    lines count once this file has been written, by the stage `train`. `again`: where DVC has recorded that stage it is
+    forced, for the results of a finished training are written again then.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Moment:
     lines: int
     slow: str = ""
     after: str = ""
+    again: bool = False
 
 
 ENDING = "stopping.py:__exit__"  # of the stage `train`, with its results written
@@ -56,10 +58,10 @@ MOMENTS = (  # in the pipeline's order
     Moment("validating", "train", "scoring.py:score scoring.py:_windows", 60),
     Moment("sampling", "train", "generation.py:generate decoder.py:_forward samples.py:sample_page", 60),
     Moment("streaming to MLflow", "train", "tracking.py:_create_database" + STORE, 80, slow="training.py:_log"),
-    Moment("writing results", "train", "training.py:_write_results checkpoint.py:save_checkpoint", 25),
-    Moment("results written", "train", f"{ENDING} threading.py:_shutdown", 10),
-    Moment("DVC hashes results", "dvc", HASHING, 60, after="models/run.json"),
-    Moment("DVC copies results", "dvc", COPYING, 120, after="models/run.json"),
+    Moment("writing results", "train", "training.py:_write_results checkpoint.py:save_checkpoint", 25, again=True),
+    Moment("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),
+    Moment("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
+    Moment("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),
     Moment("evaluating", "evaluate", "evaluation.py:evaluate scoring.py:score" + FILES, 50),
     Moment("drawing", "plot", "plotting.py:plot_run report.py:write_report" + FILES, 25),
     Moment("publishing", "publish", "tracking.py:_send_all tracking.py:text tracking.py:log_final" + STORE, 80),
@@ -103,8 +105,8 @@ class Chain:
         """How often the commands have."""
         return self._log.read_text(errors="replace").count(words)
 
-    def steps(self) -> tuple[int, int, int]:
-        """How often a step was trained; how often again, as it had not been saved; and how often though it had been."""
+    def steps(self) -> Counter[str]:
+        """How many steps were `trained`; how many of them `again`, as they had not been saved, or `though saved`."""
         done, saved, twice = [], 0, 0
         for what, step in (line.split() for line in self._steps.read_text().splitlines()):
             if what == "saved":
@@ -112,7 +114,7 @@ class Chain:
             else:
                 done.append(int(step))
                 twice += int(step) <= saved
-        return len(done), len(done) - len(set(done)) - twice, twice
+        return Counter({"trained": len(done), "again": len(done) - len(set(done)) - twice, "though saved": twice})
 
     def strike(self, kill: Kill) -> Kill | None:
         """None where the process ended before it came to that line."""
@@ -136,7 +138,7 @@ class Chain:
 
     def suffer(self, trouble: Trouble) -> Trouble | None:
         """Let DVC have it from the end of the training on, and mend it then; None where no training was left to end."""
-        process = self._halt(Moment(trouble.name, "train", ENDING, 1), trouble.command, 1)
+        process = self._halt(Moment(trouble.name, "train", ENDING, 1, again=True), trouble.command, 1)
         if process is None:
             return None
         words, had_by = TROUBLES[trouble.name]
@@ -160,6 +162,9 @@ class Chain:
             if program != "dvc" or moment.after:
                 stage = "train" if moment.after else moment.program
                 command = (*command, stage)  # no further, should that line not come
+                recorded = self.repository.path / "dvc.lock"
+                if moment.again and recorded.exists() and f"\n  {stage}:\n" in recorded.read_text():
+                    command = (*command, "--force", "--single-item")
         for attempt in (1, 2):
             process = self._start(command, halt)
             while process.poll() is None and not self._marker.exists() and time.monotonic() < until:

@@ -37,7 +37,7 @@ def test_stopped_again_and_again_it_ends_as_if_it_had_never_been(finished: Repos
     chain.finish(("repro",))
     found, expected = chain.repository.result(), finished.result()
     assert [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)] == []
-    assert chain.steps()[2] == 0, "steps trained again that had been saved"
+    assert chain.steps()["though saved"] == 0
     assert chain.said("its results are written again") >= 3
 
 

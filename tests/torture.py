@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +48,8 @@ def plan(draw: random.Random) -> list[Kill | Trouble]:
 
 def run_chain(
     chain: Chain, kills: list[Kill | Trouble], draw: random.Random, expected: dict[str, Any]
-) -> list[Kill | Trouble]:
-    """Strike, finish and compare. Returns those kills that hit, and how they ended."""
+) -> tuple[list[Kill | Trouble], Counter[str]]:
+    """Strike, finish and compare. Returns those kills that hit, and how they ended; and `Chain.steps`."""
     hits: list[Kill | Trouble] = []
     name = chain.repository.path.name
     hit: Kill | Trouble | None
@@ -69,17 +70,24 @@ def run_chain(
         differing = [what for what in sorted(found.keys() | expected.keys()) if found.get(what) != expected.get(what)]
     except AssertionError as error:
         differing = [str(error)]
-    done, again, twice = chain.steps()
-    if twice:
-        differing.append(f"{twice} steps trained again that had been saved")
+    steps = chain.steps()
+    if steps["though saved"]:
+        differing.append(count_of(steps))
     verdict = f"NOT identical: {', '.join(differing)}; see {chain.repository.path}" if differing else "identical"
     notes = {**chain.mended, "traceback": chain.tracebacks()}
     mended = "".join(f", {what} {times} x" for what, times in notes.items() if times)
-    steps = f"{done:,} steps trained, {again:,} of them again as they had not been saved, {twice:,} that had been"
-    print(f"{name}: after {len(hits)} kills {verdict}{mended}; {steps}", flush=True)
+    print(f"{name}: after {len(hits)} kills {verdict}{mended}; {count_of(steps)}", flush=True)
     if not differing:
         shutil.rmtree(chain.repository.path)
-    return [replace(hit, identical=not differing) for hit in hits]
+    return [replace(hit, identical=not differing) for hit in hits], steps
+
+
+def count_of(steps: Counter[str]) -> str:
+    """In words: the steps of one or more chains, see `Chain.steps`."""
+    again = (
+        f"{steps['again']:,} of them again as they had not been saved, {steps['though saved']:,} though they had been"
+    )
+    return f"{steps['trained']:,} steps trained, {again}"
 
 
 def in_order(kills: list[Kill | Trouble], draw: random.Random) -> list[Kill | Trouble]:
@@ -96,17 +104,21 @@ def in_order(kills: list[Kill | Trouble], draw: random.Random) -> list[Kill | Tr
     return [kills[number] for number in sorted(range(len(kills)), key=places.__getitem__)]
 
 
-def campaign(pristine: Repository, wanted: int, seed: int, jobs: int) -> list[Kill | Trouble]:
-    """Strike `wanted` times in copies of a repository in which nothing has run, in `jobs` of them at a time."""
+def campaign(pristine: Repository, wanted: int, seed: int, jobs: int) -> tuple[list[Kill | Trouble], Counter[str]]:
+    """Strike `wanted` times in copies of a repository in which nothing has run, in `jobs` of them at a time.
+
+    Returns the kills that hit, and how many steps were trained, see `Chain.steps`.
+    """
     reference, draw = pristine.copy(pristine.path.with_name("reference")), random.Random(seed)
     started = time.monotonic()
     reference.run("dvc", "repro")
     seconds, expected = time.monotonic() - started, reference.result()
     print(f"The reference took {seconds:.0f} s; to compare: {len(expected)} files and records", flush=True)
     done: list[Kill | Trouble] = []
+    steps: Counter[str] = Counter()
     numbers = itertools.count(1)
 
-    def one_chain(number: int, kills: list[Kill | Trouble]) -> list[Kill | Trouble]:
+    def one_chain(number: int, kills: list[Kill | Trouble]) -> tuple[list[Kill | Trouble], Counter[str]]:
         own_draw = random.Random(f"{seed} {number}")
         repository = pristine.copy(pristine.path.with_name(f"chain-{number}"))
         return run_chain(Chain(repository, own_draw, seconds), kills, own_draw, expected)
@@ -118,11 +130,13 @@ def campaign(pristine: Repository, wanted: int, seed: int, jobs: int) -> list[Ki
                 planned += plan(draw)
             planned = planned[: wanted - len(done)]
             chains = [planned[first : first + KILLS_IN_A_CHAIN] for first in range(0, len(planned), KILLS_IN_A_CHAIN)]
-            done += itertools.chain(*pool.map(one_chain, numbers, chains))
-    return done
+            for hits, trained in pool.map(one_chain, numbers, chains):
+                done += hits
+                steps += trained
+    return done, steps
 
 
-def summary(done: list[Kill | Trouble]) -> str:
+def summary(done: list[Kill | Trouble], steps: Counter[str]) -> str:
     """A table: of each moment and signal how many kills, and how many of them ended identical; and of each trouble."""
     kills = [kill for kill in done if isinstance(kill, Kill)]
     lines = [f"{'identical of kills':22}" + "".join(f"{number.name:>10}" for number in SIGNALS)]
@@ -139,7 +153,8 @@ def summary(done: list[Kill | Trouble]) -> str:
     asked = [kill for kill in stages if kill.signal != signal.SIGKILL]
     if longest := max(asked, key=lambda kill: kill.seconds, default=None):
         lines.append(f"longest from SIGTERM or SIGINT to a stage's end: {longest.seconds:.1f} s, {longest.moment.name}")
-    lines.append(f"{sum(kill.identical for kill in done)} of {len(done)} ended identical, no saved step trained again")
+    lines.append(count_of(steps))
+    lines.append(f"{sum(kill.identical for kill in done)} of {len(done)} kills and troubles ended identical")
     return "\n".join(lines)
 
 
@@ -175,9 +190,9 @@ def main() -> None:
             train__steps_per_epoch=100,
             train__save_every=0.05,
         )
-        kills = campaign(pristine, chosen.kills, chosen.seed, chosen.jobs)
+        kills, steps = campaign(pristine, chosen.kills, chosen.seed, chosen.jobs)
         server.shutdown()
-    print(summary(kills))
+    print(summary(kills, steps))
     if not all(kill.identical for kill in kills):
         sys.exit(1)
     shutil.rmtree(pristine.path.parent)
