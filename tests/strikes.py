@@ -164,7 +164,9 @@ class Chain:
                 command = (*command, stage)  # no further, should that line not come
                 recorded = self.repository.path / "dvc.lock"
                 if moment.again and recorded.exists() and f"\n  {stage}:\n" in recorded.read_text():
-                    command = (*command, "--force", "--single-item")
+                    command = (*command, "--force")
+                    if "--temp" not in command:  # where the stages before are needed: nothing of theirs lies there
+                        command = (*command, "--single-item")
         for attempt in (1, 2):
             process = self._start(command, halt)
             while process.poll() is None and not self._marker.exists() and time.monotonic() < until:
