@@ -131,3 +131,9 @@ def test_make_calls_it(parent):
     for target, words in (("state", "finished"), ("clean-state", "Freed 1 of 1"), ("state", "no saved states")):
         done = subprocess.run(["make", *options, target], cwd=parent.parents[1], capture_output=True, text=True)
         assert done.returncode == 0 and words in done.stdout, done.stdout + done.stderr
+
+
+def test_the_bounds_are_those_of_the_readme():
+    assert (retention.KEPT, retention.LARGEST) == (8, 4 * 2**30)
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "Eight such states stay, the newest, as long as they have 4 GiB together (the last in any case)" in text
