@@ -4,6 +4,7 @@
 # make lint         environment, then formatting, style and types
 # make bench        environment, then ours beside others, on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
+# make state        the saved states of trainings, from which they go on; make clean-state frees the finished ones
 # make torture      environment, then 100 kills at all moments of the pipeline; ARGS="--kills 20 --seed 1" for others
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_s
 	model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
 
-.PHONY: quickstart test reproduce lint bench bench-gpu torture
+.PHONY: quickstart test reproduce lint bench bench-gpu state clean-state torture
 
 quickstart: $(VENV)/.installed
 	@$(RUN) dvc exp run --quiet $(addprefix -S ,$(QUICKSTART)) \
@@ -44,6 +45,13 @@ bench: $(VENV)/.installed-bench
 # Such a machine may have PyTorch and little else, and no network: without an environment here, its own Python does.
 bench-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
+
+state: $(VENV)/.installed
+	@$(BIN)/python -m tinystories.retention
+
+# ARGS=--all frees those of interrupted trainings too
+clean-state: $(VENV)/.installed
+	@$(BIN)/python -m tinystories.retention --free $(ARGS)
 
 torture: $(VENV)/.installed-dev
 	$(RUN) python -m tests.torture $(ARGS)

@@ -135,16 +135,16 @@ def _train_accounted(work: dict[str, Any]) -> None:
     def counted_step(self: engine.Engine, number: int) -> None:
         account.step(number, lambda n: bare_step(self, n))
 
-    def counted_save(self: state.State, step: int, *rest: Any) -> None:
-        saves.append(step)
-        save(self, step, *rest)
+    def counted_save(self: state.State, tensors: Any, progress: state.Progress) -> None:
+        saves.append(progress.step)
+        save(self, tensors, progress)
 
     def noticed_open(self: tracking.Run) -> None:
         open_run(self)
         account.opened.set()
 
     engine.Engine.step = counted_step  # type: ignore[method-assign, assignment]
-    state.State.save = counted_save  # type: ignore[method-assign, assignment]
+    state.State.save = counted_save  # type: ignore[method-assign]
     tracking.Run.start = noticed_open  # type: ignore[method-assign]
     training.train(params, experiment=None)
     between = [step for step in saves if account.first < step < steps]

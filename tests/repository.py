@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,7 +111,8 @@ class Repository:
         train = self.read("reports/train.json")
         found["reports/train.json"] = {name: value for name, value in train.items() if name not in TIMINGS}
         states = (path for path in (self.path / ".state").rglob("*") if path.suffix != ".lock")
-        found["names"] = {str(path.relative_to(self.path)) for path in (*rooms, *states)}
+        # Of a step, the state that was saved again has a number more; how often that was, a stop decides.
+        found["names"] = {re.sub(r"\+\d+", "", str(path.relative_to(self.path))) for path in (*rooms, *states)}
         found["MLflow"] = [
             (
                 run.info.status,

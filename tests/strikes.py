@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from tests.repository import ROOT, Repository
+from tests.troubles import TROUBLES, Trouble
 
 LONGEST = 300.0  # seconds of a command, on a busy machine
 
@@ -21,7 +22,9 @@ LONGEST = 300.0  # seconds of a command, on a busy machine
 class Moment:
     """When to strike: at one of the first `lines` lines that `program` runs in `places`; where there are none, anywhen.
 
-    Lines of `slow` places wait a little, so that what goes on beside them is not over first.
+    Lines of `slow` places wait a little, so that what goes on beside them is not over first. Where there is an `after`,
+    lines count once this file has been written, by the stage `train`. `again`: where DVC has recorded that stage it is
+    forced, for the results of a finished training are written again then.
     """
 
     name: str
@@ -29,8 +32,11 @@ class Moment:
     places: str
     lines: int
     slow: str = ""
+    after: str = ""
+    again: bool = False
 
 
+ENDING = "stopping.py:__exit__"  # of the stage `train`, with its results written
 FILES = " files.py:whole_file files.py:write_text"
 STORE = (
     " sqlalchemy_store.py:create_run sqlalchemy_store.py:log_batch sqlalchemy_store.py:_log_metrics_once"
@@ -40,17 +46,22 @@ DVC = (
     "stage/cache.py:save stage/__init__.py:save_outs stage/__init__.py:commit dvcfile.py:dump_stages"
     " rwlock.py:_edit_rwlock repo/reproduce.py:_reproduce_stage"
 )
+HASHING = "hashfile/hash.py:file_md5 hashfile/hash.py:hash_file hashfile/build.py:_build_file"
+COPYING = "hashfile/transfer.py:_add hashfile/transfer.py:_do_transfer fs/generic.py:transfer dvc_objects/db.py:add"
 MOMENTS = (  # in the pipeline's order
     Moment("downloading", "download", "transfer.py:_try", 60),
     Moment("writing stories", "download", "corpus.py:write corpus.py:_flush" + FILES, 300),
     Moment("training the tokenizer", "train_tokenizer", "tokenizer.py:train_tokenizer" + FILES, 30),
     Moment("writing tokens", "tokenize_to_memmap", "tokens.py:write_tokens encoding.py:encode_stories" + FILES, 60),
-    Moment("in a step", "train", "engine.py:step engine.py:_run optimizer.py:update", 400),
+    Moment("in a step", "train", "engine.py:step engine.py:_run_once optimizer.py:update", 400),
     Moment("writing the state", "train", "state.py:save" + FILES, 60),
-    Moment("validating", "train", "scoring.py:score scoring.py:_sum", 60),
+    Moment("validating", "train", "scoring.py:score scoring.py:_windows", 60),
     Moment("sampling", "train", "generation.py:generate decoder.py:_forward samples.py:sample_page", 60),
     Moment("streaming to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="training.py:_log"),
-    Moment("writing results", "train", "training.py:_write_results checkpoint.py:save_checkpoint", 25),
+    Moment("writing results", "train", "training.py:_write_results checkpoint.py:save_checkpoint", 25, again=True),
+    Moment("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),
+    Moment("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
+    Moment("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),
     Moment("evaluating", "evaluate", "evaluation.py:evaluate scoring.py:score" + FILES, 50),
     Moment("drawing", "plot", "plotting.py:plot_run report.py:write_report" + FILES, 25),
     Moment("publishing", "publish", "tracking.py:_send_all tracking.py:text tracking.py:log_final" + STORE, 80),
@@ -82,35 +93,35 @@ class Chain:
         self._draw, self._seconds = draw, seconds
         self._log = repository.path.with_suffix(".log")
         self._marker = repository.path.with_suffix(".marker")
+        self._steps = repository.path.with_suffix(".steps")
         self._halted: list[int] = []
         self.mended: Counter[str] = Counter()  # what a user would have to do
 
     def tracebacks(self) -> int:
         """How many the commands have printed."""
-        return self._log.read_text(errors="replace").count("Traceback (most recent call last)")
+        return self.said("Traceback (most recent call last)")
+
+    def said(self, words: str) -> int:
+        """How often the commands have."""
+        return self._log.read_text(errors="replace").count(words)
+
+    def steps(self) -> Counter[str]:
+        """How many steps were `trained`; how many of them `again`, as they had not been saved, or `though saved`."""
+        done, saved, twice = [], 0, 0
+        for what, step in (line.split() for line in self._steps.read_text().splitlines()):
+            if what == "saved":
+                saved = max(saved, int(step))
+            else:
+                done.append(int(step))
+                twice += int(step) <= saved
+        return Counter({"trained": len(done), "again": len(done) - len(set(done)) - twice, "though saved": twice})
 
     def strike(self, kill: Kill) -> Kill | None:
         """None where the process ended before it came to that line."""
-        moment, command, halt = kill.moment, kill.command, {}
-        until = time.monotonic() + (LONGEST if moment.places else self._draw.uniform(0, self._seconds))
-        if moment.places:
-            program = "dvc" if moment.program == "dvc" else f"stages/{moment.program}.py"
-            at = {"program": program, "line": kill.line, "marker": str(self._marker)}
-            at |= {"places": moment.places.split(), "slow": moment.slow.split()}
-            halt = {"PYTHONPATH": str(ROOT / "tests/halting"), "HALT_AT": json.dumps(at)}
-            if program != "dvc":
-                command = (*command, moment.program)  # no further, should that line not come
-        for attempt in (1, 2):
-            process = self._start(command, halt)
-            while process.poll() is None and not self._marker.exists() and time.monotonic() < until:
-                time.sleep(0.01)
-            if process.poll() is None:
-                break
-            self._mend()
-            if process.returncode == 0 or attempt == 2:
-                return None
-            self.mended["run again"] += 1
-        pid, place = self._marker.read_text().split() if moment.places else (process.pid, "")
+        process = self._halt(kill.moment, kill.command, kill.line)
+        if process is None:
+            return None
+        pid, place = self._marker.read_text().split() if kill.moment.places else (process.pid, "")
         self._halted.append(int(pid))
         started = time.monotonic()
         if kill.target == "group":
@@ -125,6 +136,49 @@ class Chain:
         self._mend()
         return replace(kill, place=place, seconds=seconds)
 
+    def suffer(self, trouble: Trouble) -> Trouble | None:
+        """Let DVC have it from the end of the training on, and mend it then; None where no training was left to end."""
+        process = self._halt(Moment(trouble.name, "train", ENDING, 1, again=True), trouble.command, 1)
+        if process is None:
+            return None
+        words, had_by = TROUBLES[trouble.name]
+        told = self._log.stat().st_size
+        with had_by(self.repository):
+            self._marker.unlink()
+            assert process.wait(LONGEST) != 0, f"DVC has recorded the training: {self._log}"
+        assert words in self._log.read_text(errors="replace")[told:], f"DVC failed otherwise: {self._log}"
+        self._mend()
+        return trouble
+
+    def _halt(self, moment: Moment, command: tuple[str, ...], line: int) -> "subprocess.Popen[bytes] | None":
+        """Start the command, and return once it stands at that line; None where it ended before."""
+        halt = {}
+        until = time.monotonic() + (LONGEST if moment.places else self._draw.uniform(0, self._seconds))
+        if moment.places:
+            program = "dvc" if moment.program == "dvc" else f"stages/{moment.program}.py"
+            at = {"program": program, "line": line, "marker": str(self._marker), "after": moment.after}
+            at |= {"places": moment.places.split(), "slow": moment.slow.split()}
+            halt = {"HALT_AT": json.dumps(at)}
+            if program != "dvc" or moment.after:
+                stage = "train" if moment.after else moment.program
+                command = (*command, stage)  # no further, should that line not come
+                recorded = self.repository.path / "dvc.lock"
+                if moment.again and recorded.exists() and f"\n  {stage}:\n" in recorded.read_text():
+                    command = (*command, "--force")
+                    if "--temp" not in command:  # where the stages before are needed: nothing of theirs lies there
+                        command = (*command, "--single-item")
+        for attempt in (1, 2):
+            process = self._start(command, halt)
+            while process.poll() is None and not self._marker.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            if process.poll() is None:
+                return process
+            self._mend()
+            if process.returncode == 0 or attempt == 2:
+                break
+            self.mended["run again"] += 1
+        return None
+
     def finish(self, command: tuple[str, ...]) -> None:
         """Let the pipeline end, and have its results in the workspace: after `--temp` they come from DVC's cache."""
         for one in (command, ("repro",)):
@@ -138,6 +192,7 @@ class Chain:
             await_end(pid)
 
     def _start(self, command: tuple[str, ...], halt: dict[str, str]) -> "subprocess.Popen[bytes]":
+        halt = {"PYTHONPATH": str(ROOT / "tests/halting"), "COUNT_STEPS": str(self._steps), **halt}
         with self._log.open("ab") as log:
             log.write(f"\n$ dvc {' '.join(command)}\n".encode())
             return subprocess.Popen(

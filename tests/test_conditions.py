@@ -14,8 +14,9 @@ import torch
 from tests.small_training import lay_out_tokens
 from tinystories import conditions as module
 from tinystories.backend import Backend
-from tinystories.conditions import conditions_to_resume, find_conditions, processor, write_origin
+from tinystories.conditions import conditions_to_resume, find_conditions, processor
 from tinystories.key import training_key
+from tinystories.state import RECORD, Progress, State
 
 ROOT = Path(__file__).resolve().parent.parent
 FP32 = Backend(torch.device("cpu"), torch.float32, compiled=False)
@@ -157,8 +158,8 @@ def states(tmp_path: Path) -> Path:
 
 
 def save(states: Path, key: str, training: str, conditions: dict[str, Any]) -> None:
-    (states / key / "step-000000000002").mkdir(parents=True)
-    write_origin(states / key, training, conditions)
+    progress = Progress(started="2026-01-01T00:00:00+00:00", training=training, conditions=conditions)
+    State(states / key).save({"weights": torch.ones(1)}, progress)
 
 
 @pytest.fixture
@@ -198,11 +199,11 @@ def test_whoever_asks_for_threads_gets_them(states, monkeypatch, capsys):
     assert "is of threads 8 (here 2)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"training": "t"}', '{"training": "t", "conditions": 3}', "\xff"])
 @pytest.mark.usefixtures("no_threads_asked_for")
-def test_an_origin_that_cannot_be_read_decides_nothing(states, text):
+def test_a_state_that_cannot_be_read_decides_nothing(states):
     save(states, "k", "t", HERE | {"threads": 8})
-    (states / "k" / module.ORIGIN).write_bytes(text.encode("latin-1"))
+    (states / "k" / "step-000000000000" / RECORD).write_text("{}")
+    (states / "empty").mkdir()
     assert conditions_to_resume(states, "t", HERE) == HERE
 
 

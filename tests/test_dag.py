@@ -96,6 +96,18 @@ def test_every_file_between_stages_is_an_output_of_an_earlier_one(stage: str) ->
     assert data <= before
 
 
+def test_git_ignores_the_outputs_and_what_a_kill_leaves_beside_them() -> None:
+    """Else `dvc exp run` would find a repository with untracked files, and `git add .` take them in."""
+    outs = [
+        Path(out) for stage in STAGES.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])
+    ]
+    written = [str(path) for out in outs for path in (out, out.with_name(f".{out.name}.part"))]
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    done = subprocess.run(command, cwd=ROOT, input="\n".join(written), capture_output=True, text=True)
+    assert outs
+    assert done.stdout.splitlines() == written, done.stderr
+
+
 def test_only_the_record_imports_mlflow_and_only_one_module_reads_params() -> None:
     def importers(package: str) -> set[str]:
         names = set()

@@ -149,7 +149,8 @@ def test_harmful_tensors_are_refused(empty, finished, data, capsys):
     state.mkdir(parents=True)
     (state / "tensors.safetensors").write_bytes(data)
     (state / "state.pt").write_bytes(data)
-    record = {"checksum": checksum(["key", {}], state / "tensors.safetensors"), "record": {}}
+    progress = {"started": "then"}
+    record = {"checksum": checksum(["key", progress], state / "tensors.safetensors"), "record": progress}
     (state / "record.json").write_text(json.dumps(record))
     assert State(state.parent).load({}) is None
 
@@ -381,6 +382,7 @@ def test_the_pipeline_keeps_no_credentials(finished: Repository, tmp_path: Path)
     repository.run("dvc", "checkout")  # what DVC took away before the stage refused
     repository.environment["MLFLOW_TRACKING_URI"] = "http://s0mebody:hunter2@127.0.0.1:9/?token=t0ken"
     repository.environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    shutil.rmtree(repository.path / ".state/train")  # else nothing is trained, and nothing streamed
     said += repository.run("dvc", "repro", "--force", "--single-item", "train")
     said += repository.run("dvc", "repro", "--force", "--single-item", "publish", fails=True)
     assert "warning: MLflow at http://127.0.0.1:9" in said and "error: MLflow at http://127.0.0.1:9" in said

@@ -31,7 +31,7 @@ from tinystories.plotting import EPOCH_COLUMNS, HISTORY_COLUMNS, plot_run
 from tinystories.reading import read_json
 from tinystories.sources import prepare
 from tinystories.stage import run_stage
-from tinystories.state import State
+from tinystories.state import Progress, State
 from tinystories.stopping import StopRequest
 from tinystories.tokenizer import save_tokenizer
 from tinystories.tokens import write_tokens
@@ -107,7 +107,7 @@ def writes(
         "tokens": (paths.TOKENS_TRAIN, lambda n: write_tokens(many[n:], tokenizer, paths.TOKENS_TRAIN, 1)),
         "state": (
             Path(".state/train/key"),
-            lambda n: state.save(n, {"weights": torch.full((9999,), float(n))}, {"step": n}),
+            lambda n: state.save({"weights": torch.full((9999,), float(n))}, Progress(started="then", step=n)),
         ),
         "checkpoint": (
             paths.CHECKPOINT,
@@ -152,9 +152,9 @@ def test_what_is_saved_is_on_the_disk_before_what_was_there_goes(tmp_path, monke
         fsync(descriptor)
 
     state = State(tmp_path)
-    state.save(1, {"weights": torch.zeros(9)}, {})
+    state.save({"weights": torch.zeros(9)}, Progress(started="then", step=1))
     monkeypatch.setattr(os, "fsync", note)
-    state.save(2, {"weights": torch.ones(9)}, {})
+    state.save({"weights": torch.ones(9)}, Progress(started="then", step=2))
     new = tmp_path / "step-000000000002"
     for name in ("tensors.safetensors", "record.json"):
         assert ((new / name).stat().st_ino, ["step-000000000001"]) in flushed
@@ -206,7 +206,8 @@ def test_a_training_on_a_disk_that_fills_up(disk, stories, tokenizer, small_para
     lay_out_tokens(stories, tokenizer)
     train(params, None)
     expected = (paths.CHECKPOINT / "model.safetensors").read_bytes()
-    shutil.rmtree(paths.CHECKPOINT)
+    for room in (paths.CHECKPOINT, Path(".state/train")):
+        shutil.rmtree(room)
     step = Engine.step
 
     def fill(engine: Engine, index: int) -> None:

@@ -33,7 +33,7 @@ from tinystories.plotting import EPOCH_COLUMNS, HISTORY_COLUMNS, draw_run, read_
 from tinystories.reading import read_csv, read_json
 from tinystories.record import read_record
 from tinystories.report import loss_table, write_report
-from tinystories.state import RECORD, TENSORS, State
+from tinystories.state import RECORD, TENSORS, Progress, State
 from tinystories.tokenizer import load_tokenizer
 from tinystories.tokens import TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta, write_meta
 
@@ -247,8 +247,8 @@ def test_damaged_weights(directory, whole_checkpoint, model, data):
 @given(data=st.data(), name=st.sampled_from([RECORD, TENSORS]))
 def test_a_damaged_state(directory, data, name):
     state, tensors = State(directory / "state"), {"a": torch.arange(12.0).view(3, 4), "b": torch.tensor(2)}
-    record = {"step": 20, "run_id": None, "seconds": 1.5, "history": [{"step": 20, "loss": 3.25}], "samples": ["Once."]}
-    state.save(20, tensors, record)
+    progress = Progress(started="then", step=20, seconds=1.5, history=[{"step": 20, "loss": 3.25}], samples=["Once."])
+    state.save(tensors, progress)
     path = next((directory / "state").glob("step-*")) / name
     whole = path.read_bytes()
     path.write_bytes(data.draw(damaged_json(whole) if name == RECORD else damaged(whole)))
@@ -257,7 +257,7 @@ def test_a_damaged_state(directory, data, name):
             refused[f"state, {name}"] += 1
         else:
             assert same(loaded[0], tensors)
-            assert loaded[1] == record
+            assert loaded[1] == progress
 
 
 # What `plot` and `publish` read

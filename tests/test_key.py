@@ -37,6 +37,7 @@ EXEMPT = {
     "plain_yaml": "reads params.yaml, whose values are in the key",
     "reading": "reads what was written back, or refuses it",
     "record": "tells MLflow",
+    "retention": "frees the states of other trainings",
     "stage": "the frame of a stage",
     "state": "saves and loads to the bit",
     "stopping": "when to stop, not what comes out",

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tinystories import state as module
-from tinystories.files import sha256_of
-from tinystories.state import RECORD, TENSORS, State, locked_state
+from tinystories.files import checksum, sha256_of
+from tinystories.state import RECORD, TENSORS, Progress, State, locked_state
 
 
 def tensors(seed: int = 0) -> dict[str, Tensor]:
@@ -30,7 +30,18 @@ def tensors(seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-RECORDED = {"step": 3, "loss": 0.1 + 0.2, "run_id": None, "history": [{"step": 1.0}], "text": "Zoë 🐉\n"}
+RECORDED = Progress(
+    started="2026-11-27T17:00:00+00:00",
+    environment={"threads": 2, "compiled": True, "git_commit": None, "device": "cpu"},
+    step=3,
+    seconds=0.1 + 0.2,
+    history=[{"step": 1, "loss": 2.0}],
+    samples=["Zoë 🐉\n"],
+)
+
+
+def at(step: int, name: str | None = None) -> Progress:
+    return Progress(started="then", step=step, run_id=name)
 
 
 def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
@@ -54,7 +65,7 @@ def names(directory: Path) -> list[str]:
 
 
 def test_what_is_saved_comes_back_to_the_bit(directory):
-    State(directory).save(3, tensors(), RECORDED)
+    State(directory).save(tensors(), RECORDED)
     loaded = State(directory).load(tensors())
     assert loaded is not None
     assert same(loaded[0], tensors())
@@ -62,7 +73,7 @@ def test_what_is_saved_comes_back_to_the_bit(directory):
 
 
 def test_weights_that_learn_can_be_saved(directory):
-    State(directory).save(0, {"weight": torch.nn.Parameter(torch.ones(2))}, {})
+    State(directory).save({"weight": torch.nn.Parameter(torch.ones(2))}, at(0))
     loaded = State(directory).load({"weight": torch.ones(2)})
     assert loaded is not None
     assert not loaded[0]["weight"].requires_grad
@@ -76,46 +87,46 @@ def test_nothing_saved(directory, capsys):
 def test_a_new_state_takes_the_place_of_the_old(directory):
     saved = State(directory)
     for step in (9, 10, 10, 200):
-        saved.save(step, tensors(step), {"step": step})
+        saved.save(tensors(step), at(step))
         assert len(names(directory)) == 1
         loaded = saved.load(tensors())
         assert loaded is not None
         assert same(loaded[0], tensors(step))
-        assert loaded[1] == {"step": step}
+        assert loaded[1] == at(step)
 
 
 def test_an_error_while_saving_keeps_the_one_before(directory, monkeypatch, capsys):
     saved = State(directory)
-    saved.save(1, tensors(1), {"step": 1})
+    saved.save(tensors(1), at(1))
 
     def full(*arguments: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(module, "write_json", full)
     with pytest.raises(OSError, match="no space left"):
-        saved.save(2, tensors(2), {"step": 2})
+        saved.save(tensors(2), at(2))
     loaded = saved.load(tensors())
     assert loaded is not None
-    assert loaded[1] == {"step": 1}
+    assert loaded[1] == at(1)
     monkeypatch.undo()
-    saved.save(3, tensors(3), {"step": 3})
+    saved.save(tensors(3), at(3))
     assert names(directory) == ["step-000000000003"]
 
 
 @pytest.mark.parametrize("step", [10, 11])
 def test_at_every_line_of_saving_a_whole_state_is_there(directory, step):
     """Also where a state of the very same step is there already: before and after a validation."""
-    State(directory).save(10, tensors(1), {"name": "before"})
+    State(directory).save(tensors(1), at(10, "before"))
     found: list[str] = []
 
     def look(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
         loaded = State(directory).load(tensors())
-        found.append(loaded[1]["name"] if loaded else "none")
+        found.append(str(loaded[1].run_id) if loaded else "none")
         return look
 
     sys.settrace(lambda frame, *rest: look(frame, *rest) if frame.f_code is State.save.__code__ else None)
     try:
-        State(directory).save(step, tensors(2), {"name": "new"})
+        State(directory).save(tensors(2), at(step, "new"))
     finally:
         sys.settrace(None)
     assert len(found) > 10
@@ -182,8 +193,8 @@ DAMAGES = [
 def test_a_damaged_state_is_left_out_with_a_warning(directory, capsys, how):
     """The one before, which a stop between the rename and the removal leaves, is taken then."""
     older = directory.with_name("older") / directory.name
-    State(older).save(7, tensors(7), {"step": 7})
-    State(directory).save(12, tensors(12), {"step": 12})
+    State(older).save(tensors(7), at(7))
+    State(directory).save(tensors(12), at(12))
     damage(directory / "step-000000000012", how)
     assert State(directory).load(tensors()) is None
     lines = capsys.readouterr().out.splitlines()
@@ -196,11 +207,11 @@ def test_a_damaged_state_is_left_out_with_a_warning(directory, capsys, how):
     loaded = State(directory).load(tensors())
     assert loaded is not None
     assert same(loaded[0], tensors(7))
-    assert loaded[1] == {"step": 7}
+    assert loaded[1] == at(7)
 
 
 def test_every_bit_counts(directory):
-    State(directory).save(12, tensors(12), {"step": 12})
+    State(directory).save(tensors(12), at(12))
     for name in (TENSORS, RECORD):
         path = directory / "step-000000000012" / name
         data = path.read_bytes()
@@ -208,14 +219,14 @@ def test_every_bit_counts(directory):
             path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
             loaded = State(directory).load(tensors())
             # A record laid out another way, with the same contents, is as good.
-            assert loaded is None or (same(loaded[0], tensors(12)) and loaded[1] == {"step": 12})
+            assert loaded is None or (same(loaded[0], tensors(12)) and loaded[1] == at(12))
         path.write_bytes(data)
     assert State(directory).load(tensors()) is not None
 
 
 def test_the_state_of_another_training_is_left_out(directory, capsys):
     """Of another seed, say: its tensors would fit."""
-    State(directory.with_name("other")).save(3, tensors(3), {"step": 3})
+    State(directory.with_name("other")).save(tensors(3), at(3))
     directory.with_name("other").rename(directory)
     assert State(directory).load(tensors()) is None
     assert "its checksum is wrong" in capsys.readouterr().out
@@ -232,7 +243,7 @@ def test_the_state_of_another_training_is_left_out(directory, capsys):
     ],
 )
 def test_a_state_of_another_model_is_left_out_whole(directory, capsys, expected):
-    State(directory).save(3, tensors(3), {"step": 3})
+    State(directory).save(tensors(3), at(3))
     assert State(directory).load(expected) is None
     assert "its tensors are of another model" in capsys.readouterr().out
 
@@ -240,24 +251,92 @@ def test_a_state_of_another_model_is_left_out_whole(directory, capsys, expected)
 def test_the_newest_of_two_is_taken(directory):
     for step in (99, 1_000_000):
         saved = directory.with_name(str(step)) / directory.name
-        State(saved).save(step, tensors(step), {"step": step})
+        State(saved).save(tensors(step), at(step))
         directory.mkdir(exist_ok=True)
         next(saved.iterdir()).rename(directory / f"step-{step:012}")
     loaded = State(directory).load(tensors())
     assert loaded is not None
-    assert loaded[1] == {"step": 1_000_000}
+    assert loaded[1] == at(1_000_000)
+
+
+def test_the_newest_of_many_of_one_step_is_taken(directory, monkeypatch):
+    """As a kill leaves them that comes before those before are dropped."""
+    monkeypatch.setattr(module, "_remove", lambda _: None)
+    for number in range(12):
+        State(directory).save(tensors(number), at(20, str(number)))
+        loaded = State(directory).load(tensors())
+        assert loaded is not None
+        assert loaded[1].run_id == str(number)
+
+
+FORMS: list[Any] = [
+    {},
+    [],
+    None,
+    "record",
+    {"step": 12},
+    {"started": 5},
+    {"started": "then", "step": "12"},
+    {"started": "then", "step": 12.5},
+    {"started": "then", "step": -1},
+    {"started": "then", "step": True},
+    {"started": "then", "seconds": None},
+    {"started": "then", "history": {"step": 1}},
+    {"started": "then", "history": [{"step": "1"}]},
+    {"started": "then", "samples": [5]},
+    {"started": "then", "ended": 5},
+    {"started": "then", "environment": {"threads": [1]}},
+    {"started": "then", "unknown": 1},
+]
+
+
+@pytest.mark.parametrize("record", FORMS, ids=str)
+def test_a_record_of_another_form_is_a_damaged_one(directory, capsys, record):
+    """Its checksum is right: another version of the program wrote it."""
+    State(directory).save(tensors(12), at(12))
+    path = directory / "step-000000000012"
+    total = checksum([directory.name, record], path / TENSORS)
+    (path / RECORD).write_text(json.dumps({"checksum": total, "record": record}))
+    assert State(directory).load(tensors()) is None
+    line, anew = capsys.readouterr().out.splitlines()
+    assert "this saved state is damaged and is left out (its record has another form: " in line
+    assert anew == "warning: no saved state is whole: this training starts anew"
+
+
+def test_every_kill_while_it_is_removed_leaves_a_whole_state_or_none(directory, monkeypatch, capsys):
+    """What deletes it stops after some files; what is left is no damaged state, and goes with the next training."""
+    State(directory).save(tensors(), RECORDED)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path, **_: next(path.rglob("*.json")).unlink())
+        State(directory).remove()
+    assert State(directory).load(tensors()) is None
+    assert capsys.readouterr().out == ""
+    assert len(names(directory.parent)) == 1, "what is left"
+    with locked_state(directory.parent, directory.name):
+        pass
+    assert names(directory.parent) == ["key.lock"]
+
+
+def test_what_is_left_of_a_state_that_a_newer_one_replaced_goes_with_the_next_start(directory, monkeypatch):
+    State(directory).save(tensors(1), at(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path, **_: None)
+        State(directory).save(tensors(2), at(2))
+    assert len(names(directory)) == 2
+    with locked_state(directory.parent, directory.name):
+        assert names(directory) == ["step-000000000002"]
 
 
 def test_a_half_written_state_is_ignored(directory):
     (directory / "part").mkdir(parents=True)
     (directory / "part" / TENSORS).write_bytes(b"half")
     assert State(directory).load(tensors()) is None
-    State(directory).save(1, tensors(), RECORDED)
-    assert names(directory) == ["step-000000000001"]
+    State(directory).save(tensors(), RECORDED)
+    assert names(directory) == ["step-000000000003"]
 
 
 def test_it_can_be_removed(directory):
-    State(directory).save(1, tensors(), RECORDED)
+    State(directory).save(tensors(), RECORDED)
     State(directory).remove()
     assert State(directory).load(tensors()) is None
     assert not directory.exists()
@@ -304,7 +383,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         first.stdout.readline()
         first.kill()
     with locked_state(tmp_path, "one") as saved:
-        saved.save(1, tensors(), {})
+        saved.save(tensors(), at(1))
         assert names(tmp_path / "one") == ["step-000000000001"]
 
 

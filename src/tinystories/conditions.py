@@ -8,19 +8,16 @@ whether the kernels in C++ are there. So all of it is in a training's key (docs/
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tinystories.backend import Backend
 from tinystories.console import say, warn
 from tinystories.errors import UserError
-from tinystories.files import write_json
 from tinystories.kernels import compile_kernels, compiler
-from tinystories.reading import read_json
-
-ORIGIN = "origin.json"  # in a state's directory: which training it is of, under which conditions
+from tinystories.state import Progress, State, read_progress
 
 # What the math libraries are told by their users decides bits as well.
 _SETTINGS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE")
@@ -61,7 +58,7 @@ def conditions_to_resume(states: Path, training: str, here: Conditions) -> Condi
     are used again, unless OMP_NUM_THREADS says otherwise. One that differs in anything else can only be gone on from
     where it was made. It is left as it is, which a warning says, and the training begins anew.
     """
-    found = [there for of, there in _origins(states) if of == training]
+    found = [saved.conditions for saved in _saved_trainings(states) if saved.training == training]
     if here in found:
         return here
     for there in found:
@@ -77,20 +74,12 @@ def conditions_to_resume(states: Path, training: str, here: Conditions) -> Condi
     return here
 
 
-def write_origin(state: Path, training: str, conditions: Conditions) -> None:
-    """Write beside the states of a training what `conditions_to_resume` reads."""
-    write_json(state / ORIGIN, {"training": training, "conditions": dict(conditions)})
-
-
-def _origins(states: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Of every training that has a saved state, the newest first."""
-    saved = [path.parent for path in states.glob("*/step-*")]
-    for directory in sorted(set(saved), key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            origin = read_json(directory / ORIGIN)
-            yield origin["training"], dict(origin["conditions"])
-        except (UserError, OSError, KeyError, TypeError, ValueError):
-            continue  # whose it is cannot be known, and nothing depends on it
+def _saved_trainings(states: Path) -> Iterator[Progress]:
+    """Every training's last saved state, the newest first. One that cannot be read decides nothing."""
+    directories = [directory for path in states.glob("[!.]*") for directory in State(path).saved()[:1]]
+    for directory in sorted(directories, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(UserError, OSError):
+            yield read_progress(directory)
 
 
 def _count(conditions: Conditions) -> str:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -19,7 +18,7 @@ from tinystories.backend import (
     keep_freed_memory,
 )
 from tinystories.checkpoint import save_checkpoint
-from tinystories.conditions import conditions_to_resume, find_conditions, use_threads, write_origin
+from tinystories.conditions import Conditions, conditions_to_resume, find_conditions, use_threads
 from tinystories.console import Bar, progress, say
 from tinystories.engine import Engine
 from tinystories.errors import UserError
@@ -30,32 +29,13 @@ from tinystories.mlflow_store import tracking_uri
 from tinystories.optimizer import schedule
 from tinystories.params import Params
 from tinystories.record import environment_tags, epoch_metrics, flat_params, history_metrics
+from tinystories.retention import prune
 from tinystories.samples import sample_page
 from tinystories.scoring import perplexity
-from tinystories.state import State, locked_state
+from tinystories.state import Progress, State, locked_state
 from tinystories.stopping import Stopped, StopRequest
 from tinystories.tokens import TokenArray, TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
 from tinystories.tracking import Status
-
-
-@dataclass
-class Progress:
-    """What a training has behind it: with the engine's tensors, all that is needed to go on.
-
-    `train_seconds` counts the steps alone, `seconds` the whole stage, over all its starts.
-    """
-
-    started: str
-    step: int = 0
-    train_seconds: float = 0.0
-    seconds: float = 0.0
-    row_step: int = 0  # of the last row of the history
-    row_seconds: float = 0.0
-    epoch_loss_sum: float = 0.0
-    run_id: str | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    samples: list[str] = field(default_factory=list)
 
 
 @device_problems("train.batch_size, model.context_length, model.embedding_size or model.layers")
@@ -73,11 +53,8 @@ def train(params: Params, experiment: str | None) -> None:
     states, identity = paths.state_directory() / "train", training_identity(params, corpus.meta)
     conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
     use_threads(conditions)
-    key = training_key(identity, conditions)
-    environment = {**describe_environment(backend), **conditions}
-    with locked_state(states, key) as state, StopRequest() as stop:
-        write_origin(states / key, identity, conditions)
-        Training(params, experiment, corpus, backend, key, environment, state, stop).run()
+    with locked_state(states, training_key(identity, conditions)) as state, StopRequest() as stop:
+        Training(params, experiment, corpus, backend, identity, conditions, state, stop).run()
 
 
 @dataclass(frozen=True)
@@ -114,36 +91,37 @@ class Training:
         experiment: str | None,
         corpus: _Corpus,
         backend: Backend,
-        key: str,
-        environment: Mapping[str, str | int | bool | None],
+        identity: str,
+        conditions: Conditions,
         state: State,
         stop: StopRequest,
     ) -> None:
         self._params = params
         self._experiment = experiment
         self._corpus = corpus
-        self._key = key
+        self._key = training_key(identity, conditions)
         self._state = state
         self._stop = stop
         self._engine = Engine(params, corpus.meta.vocab_size, corpus.train, backend)
-        self._environment = dict(environment)
-        self._progress = self._resume()
+        self._progress = self._resume() or Progress(started=_now(), training=identity, conditions=dict(conditions))
+        if self._progress.ended is None:
+            self._progress.environment = {**describe_environment(backend), **conditions}
         self._clock = time.monotonic() - self._progress.seconds
         self._saved_at = time.monotonic()
-        root = paths.repository_root()
-        self._live = LiveRun(
-            uri=tracking_uri(params.mlflow.tracking_uri, root),
-            experiment=params.mlflow.experiment,
-            root=root,
-            key=key,
-            run_id=self._progress.run_id,
-            name=experiment,
-            params=flat_params(params),
-            tags=environment_tags(self._environment),
-        )
 
     def run(self) -> None:
-        """Train to the end and write everything. Raises Stopped, with the state saved, where a signal asked to stop."""
+        """Train to the end and write everything. Raises Stopped, with the state saved, where a signal asked to stop.
+
+        A training that has ended before, whose results DVC could not record: they are written again, byte for byte.
+        """
+        if ended := self._progress.ended:
+            say(
+                f"This training ended at {ended}, and its last state is kept: its results are written again from that. "
+                "To train it anew: make clean-state, then the same command."
+            )
+            self._write_results()
+            return
+        self._live = self._open_run()
         status: Status = "FAILED"
         try:
             self._introduce()
@@ -151,8 +129,7 @@ class Training:
             self._progress.seconds = time.monotonic() - self._clock
             self._progress.run_id = self._live.close("FINISHED")
             status = "FINISHED"
-            self._write_results()
-            self._state.remove()
+            self._end()
         except Stopped as stopped:
             status = "KILLED"
             if not stopped.at_once:  # in the middle of a step there is nothing whole to save; the last state stands
@@ -163,8 +140,29 @@ class Training:
             if status != "FINISHED":
                 self._live.close(status)
 
+    def _open_run(self) -> LiveRun:
+        params, root = self._params, paths.repository_root()
+        return LiveRun(
+            uri=tracking_uri(params.mlflow.tracking_uri, root),
+            experiment=params.mlflow.experiment,
+            root=root,
+            key=self._key,
+            run_id=self._progress.run_id,
+            name=self._experiment,
+            params=flat_params(params),
+            tags=environment_tags(self._progress.environment),
+        )
+
+    def _end(self) -> None:
+        """The last state stays: DVC has not recorded the results yet, and should it fail to, no step is done again."""
+        # A clock that was set back meanwhile does not make it end before it started.
+        self._progress.ended = max(_now(), _later(self._progress.started, self._progress.seconds))
+        self._state.save(self._engine.tensors(), self._progress)
+        prune(paths.state_directory() / "train", self._key)
+        self._write_results()
+
     def _introduce(self) -> None:
-        run, train, environment = self._progress, self._params.train, self._environment
+        run, train, environment = self._progress, self._params.train, self._progress.environment
         say(
             f"{self._engine.model.parameter_count():,} parameters, {train.steps:,} steps of "
             f"{self._tokens(1):,} tokens on {environment['device_name']}, {environment['precision']}"
@@ -294,9 +292,8 @@ class Training:
                 "key": self._key,
                 "name": self._experiment,
                 "started": run.started,
-                # A clock that was set back meanwhile does not make it end before it started.
-                "ended": max(_now(), _later(run.started, run.seconds)),
-                "environment": self._environment,
+                "ended": run.ended,
+                "environment": run.environment,
             },
         )
 
@@ -307,16 +304,16 @@ class Training:
         run = self._progress
         run.seconds = time.monotonic() - self._clock
         run.run_id = self._live.run_id or run.run_id
-        self._state.save(run.step, self._engine.tensors(), asdict(run))
+        self._state.save(self._engine.tensors(), run)
         self._saved_at = time.monotonic()
 
-    def _resume(self) -> Progress:
+    def _resume(self) -> Progress | None:
         saved = self._state.load(self._engine.tensors())
         if saved is None:
-            return Progress(started=_now())
-        tensors, record = saved
+            return None
+        tensors, progress = saved
         self._engine.restore(tensors)
-        return Progress(**record)
+        return progress
 
 
 def _now() -> str:

@@ -2,7 +2,10 @@
 
 HALT_AT is JSON: the `program` to halt (how its script's path ends), the `places` whose lines count ("state.py:save"),
 at which `line` of them to halt, places that are `slow` until then, and the `marker`: a file that appears, holding the
-process' id, when it halts; when that is gone, the process goes on.
+process' id, when it halts; when that is gone, the process goes on. `after`: lines count once this file has been
+written.
+
+COUNT_STEPS is a file in which trainings note their steps: see counting.py.
 """
 
 import json
@@ -17,9 +20,12 @@ from typing import Any
 LONGEST = 300.0  # seconds, should nobody be there to end it
 
 
-def halt(places: list[str], line: int, slow: list[str], marker: Path) -> None:
+def halt(places: list[str], line: int, slow: list[str], marker: Path, after: str) -> None:
     known: dict[CodeType, Any] = {}
-    seen = 0
+    seen, start = 0, time.time()
+
+    def begun() -> bool:
+        return not after or (Path(after).exists() and Path(after).stat().st_mtime > start)
 
     def watched(code: CodeType) -> Any:
         for wanted, watcher in ((places, on_line), (slow, on_slow_line)):
@@ -41,7 +47,7 @@ def halt(places: list[str], line: int, slow: list[str], marker: Path) -> None:
 
     def on_line(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal seen
-        seen += event == "line"
+        seen += event == "line" and begun()
         if seen == line and event == "line":
             sys.settrace(None)
             whole = marker.with_suffix(f".{os.getpid()}")
@@ -59,4 +65,9 @@ def halt(places: list[str], line: int, slow: list[str], marker: Path) -> None:
 if "HALT_AT" in os.environ:
     at = json.loads(os.environ["HALT_AT"])
     if any(argument.endswith(at["program"]) for argument in sys.orig_argv[1:2]):
-        halt(at["places"], at["line"], at["slow"], Path(at["marker"]))
+        halt(at["places"], at["line"], at["slow"], Path(at["marker"]), at.get("after", ""))
+
+if "COUNT_STEPS" in os.environ and any(argument.endswith("stages/train.py") for argument in sys.orig_argv[1:2]):
+    from counting import count  # type: ignore[import-not-found]  # beside this file
+
+    count(os.environ["COUNT_STEPS"])

@@ -1,0 +1,100 @@
+"""A training that has ended, of which DVC knows nothing: nothing is trained twice. With a real DVC: test_torture.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from tests.small_training import lay_out_tokens
+from tinystories import paths, retention, training
+from tinystories.engine import Engine
+from tinystories.files import checksum
+from tinystories.retention import main
+from tinystories.state import RECORD, TENSORS
+from tinystories.training import train
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: list[str], tokenizer: Tokenizer) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    lay_out_tokens(stories, tokenizer)
+    return tmp_path
+
+
+def results(here: Path) -> dict[str, bytes]:
+    found = (path for room in ("models", "reports") for path in (here / room).rglob("*") if path.is_file())
+    return {str(path.relative_to(here)): path.read_bytes() for path in found}
+
+
+def remove_results(here: Path) -> None:
+    """As DVC does before a stage runs."""
+    for name in results(here):
+        (here / name).unlink()
+
+
+def no_step(engine: Engine, number: int) -> None:
+    pytest.fail("a step was trained again")
+
+
+def test_its_results_are_written_again_byte_for_byte(here, small_params, no_run, monkeypatch, capsys):
+    train(small_params, "first")
+    expected = results(here)
+    assert len(expected) == 11 and no_run.ended == ["FINISHED"]
+    remove_results(here)
+    monkeypatch.setattr(Engine, "step", no_step)
+    monkeypatch.setattr(training, "LiveRun", lambda **_: pytest.fail("a run was opened"))
+    monkeypatch.setattr(training, "describe_environment", lambda _: pytest.fail("what runs now is not what trained"))
+    capsys.readouterr()
+    train(small_params, "first")
+    assert results(here) == expected
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "its results are written again" in line and "make clean-state" in line
+
+
+def test_freed_it_is_trained_anew(here, small_params, no_run, capsys):
+    train(small_params, None)
+    weights = (paths.CHECKPOINT / "model.safetensors").read_bytes()
+    remove_results(here)
+    main(["--free"])
+    assert "Freed 1 of 1" in capsys.readouterr().out
+    train(small_params, None)
+    assert "Epoch 2: " in capsys.readouterr().out
+    assert (paths.CHECKPOINT / "model.safetensors").read_bytes() == weights
+
+
+def test_a_record_of_another_form_is_no_traceback(here, small_params, no_run, capsys):
+    train(small_params, None)
+    (state,) = Path(".state/train").glob("*/step-*")
+    record = json.loads((state / RECORD).read_text())["record"]
+    record["epoch"] = record.pop("epochs")
+    total = checksum([state.parent.name, record], state / TENSORS)
+    (state / RECORD).write_text(json.dumps({"checksum": total, "record": record}))
+    capsys.readouterr()
+    train(small_params, None)
+    said = capsys.readouterr().out
+    assert "its record has another form: epoch: Extra inputs are not permitted" in said
+    assert "this training starts anew" in said and "Epoch 2: " in said
+
+
+def test_a_training_that_ends_pushes_out_those_before(here, small_params, no_run, monkeypatch):
+    monkeypatch.setattr(retention, "KEPT", 2)
+    states = []
+    for seed in range(3):
+        train(small_params.model_copy(update={"seed": seed}), None)
+        states.append(max(Path(".state/train").glob("*/step-*"), key=lambda path: path.stat().st_mtime_ns))
+    assert [state.exists() for state in states] == [False, True, True]
+
+
+def test_a_stop_before_its_results_are_written_costs_no_step(here, small_params, no_run, monkeypatch):
+    """Its last state is saved by then; a stop while they are written again takes nothing from it either."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", lambda *_: pytest.fail("stopped here"))
+        for _ in range(2):
+            with pytest.raises(pytest.fail.Exception, match="stopped here"):
+                train(small_params, None)
+            patch.setattr(Engine, "step", no_step)
+    monkeypatch.setattr(Engine, "step", no_step)
+    train(small_params, None)
+    assert paths.RUN.exists() and no_run.ended == ["FINISHED"]
