@@ -5,8 +5,8 @@ import json
 
 from tinystories import paths
 from tinystories.live_run import LiveRun
+from tinystories.mlflow_store import tracking_uri
 from tinystories.record import environment_tags
-from tinystories.tracking import tracking_uri
 
 KEY = "1a2b3c4d" * 8
 ENVIRONMENT = {"device": "cpu", "threads": 2, "compiled": False, "git_commit": "c0ffee" * 6 + "c0ff"}
@@ -56,7 +56,7 @@ def artifacts(client, run_id, path=None):
 def stream(root, run_id=None, name=None, key=KEY, uri=None, params=None):
     return LiveRun(
         uri=uri or tracking_uri("", root), experiment="tinystories", root=root, key=key, run_id=run_id, name=name,
-        params=params or {"train.batch_size": 32}, tags=environment_tags(ENVIRONMENT),
+        params=params or {"train.batch_size": "32"}, tags=environment_tags(ENVIRONMENT),
     )  # fmt: skip
 
 

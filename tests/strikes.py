@@ -49,11 +49,11 @@ MOMENTS = (  # in the pipeline's order
     Moment("writing the state", "train", "state.py:save" + FILES, 60),
     Moment("validating", "train", "scoring.py:score scoring.py:_sum", 60),
     Moment("sampling", "train", "generation.py:generate decoder.py:_forward samples.py:sample_page", 60),
-    Moment("streaming to MLflow", "train", "tracking.py:_create_database" + STORE, 80, slow="training.py:_log"),
+    Moment("streaming to MLflow", "train", "mlflow_store.py:_create_database" + STORE, 80, slow="training.py:_log"),
     Moment("writing results", "train", "training.py:_write_results checkpoint.py:save_checkpoint", 25),
     Moment("evaluating", "evaluate", "evaluation.py:evaluate scoring.py:score" + FILES, 50),
     Moment("drawing", "plot", "plotting.py:plot_run report.py:write_report" + FILES, 25),
-    Moment("publishing", "publish", "tracking.py:_send_all tracking.py:text tracking.py:log_final" + STORE, 80),
+    Moment("publishing", "publish", "tracking.py:_send_all tracking.py:text run_choice.py:of_record" + STORE, 80),
     Moment("between stages", "dvc", DVC, 300),
     Moment("at any time", "dvc", "", 0),
 )

@@ -31,6 +31,7 @@ EXEMPT = {
     "files": "writes files whole",
     "key": "is this one; changing it changes the keys themselves",
     "live_run": "tells MLflow",
+    "mlflow_store": "tells MLflow",
     "paths": "names of files",
     "plain_yaml": "reads params.yaml, whose values are in the key",
     "reading": "reads what was written back, or refuses it",
@@ -39,6 +40,7 @@ EXEMPT = {
     "state": "saves and loads to the bit",
     "stopping": "when to stop, not what comes out",
     "tokenizer": "its result is in the key, as the sha256 of the tokenizer and of the tokens",
+    "run_choice": "tells MLflow",
     "tracking": "tells MLflow",
 }
 

@@ -24,6 +24,7 @@ from tinystories.errors import UserError
 from tinystories.files import write_json, write_text
 from tinystories.key import training_key
 from tinystories.live_run import LiveRun
+from tinystories.mlflow_store import tracking_uri
 from tinystories.optimizer import schedule
 from tinystories.params import Params
 from tinystories.record import environment_tags, epoch_metrics, flat_params, history_metrics
@@ -32,7 +33,7 @@ from tinystories.scoring import perplexity
 from tinystories.state import State, locked_state
 from tinystories.stopping import Stopped, StopRequest
 from tinystories.tokens import TokenArray, TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
-from tinystories.tracking import Status, tracking_uri
+from tinystories.tracking import Status
 
 
 @dataclass

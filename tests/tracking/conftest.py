@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.mlflow_record import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, write_csv
-from tinystories import live_run, paths, tracking
-from tinystories.tracking import tracking_uri
+from tinystories import live_run, mlflow_store, paths
+from tinystories.mlflow_store import tracking_uri
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def fresh_database(tmp_path_factory):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tracking._create_database(tracking_uri("", root), root)
+            mlflow_store._create_database(tracking_uri("", root), root)
     return root / "mlflow.db"
 
 

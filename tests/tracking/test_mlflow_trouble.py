@@ -27,9 +27,10 @@ from tests.mlflow_record import (
 from tinystories import live_run, paths
 from tinystories.errors import UserError
 from tinystories.live_run import LiveRun
+from tinystories.mlflow_store import tracking_uri
 from tinystories.params import load_params
 from tinystories.record import epoch_metrics, history_metrics
-from tinystories.tracking import publish, reason, tracking_uri
+from tinystories.tracking import publish, reason
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -272,9 +273,9 @@ def test_a_full_disk_where_the_database_should_be_made(root, files, key, small_d
 )
 def test_a_server_may_hold_up_the_end_for_a_twentieth_of_the_training(root, monkeypatch, uri, seconds, wait):
     def no_run(**known):
-        raise ConnectionError
+        raise UserError("nowhere")
 
-    monkeypatch.setattr(live_run, "Run", no_run)
+    monkeypatch.setattr(live_run, "open_live", no_run)
     live = stream(root, uri=uri)
     live._thread.join(60)
     waits: list[float] = []

@@ -25,10 +25,11 @@ from tinystories.tracking import publish
 OPEN_A_RUN = """
 import sys
 from pathlib import Path
-from tinystories.tracking import Run, tracking_uri
+from tinystories.mlflow_store import tracking_uri
+from tinystories.tracking import open_live
 root = Path(sys.argv[1])
-run = Run(uri=tracking_uri("", root), experiment="tinystories", root=root, key=sys.argv[2], run_id=None, name=None,
-          call_timeout=10)
+run = open_live(uri=tracking_uri("", root), experiment="tinystories", root=root, key=sys.argv[2], params={},
+                run_id=None, name=None)
 print(run.id)
 """
 
