@@ -148,7 +148,7 @@ class LiveRun:
 
     def _gather(self) -> None:
         """Take from the queue what comes within SEND_EVERY seconds after the first, or until the training has ended."""
-        due: float | None = None
+        due = time.monotonic() if self._unsent else None  # what a failure left behind has waited enough
         while len(self._unsent) < MOST_WAITING and (self._status is None or not self._queue.empty()):
             try:
                 item = self._queue.get(timeout=None if due is None else max(due - time.monotonic(), 0))
