@@ -1,5 +1,6 @@
 """Stage `publish`: bring the MLflow run level with the files (params: mlflow)."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tinystories.stage import run_stage
 def main(params: Params) -> None:
     from tinystories.tracking import publish  # heavy imports wait until the parameters are checked
 
-    publish(params, repository_root())
+    publish(params, repository_root(), name=os.environ.get("DVC_EXP_NAME"))
 
 
 if __name__ == "__main__":

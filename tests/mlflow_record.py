@@ -56,7 +56,7 @@ def artifacts(client, run_id, path=None):
 def stream(root, run_id=None, name=None, key=KEY, uri=None, params=None):
     return LiveRun(
         uri=uri or tracking_uri("", root), experiment="tinystories", root=root, key=key, run_id=run_id, name=name,
-        params=params or {"train.batch_size": 32}, tags=environment_tags(ENVIRONMENT),
+        params=params or {"train.batch_size": "32"}, tags=environment_tags(ENVIRONMENT),
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ MOMENTS = (  # in the pipeline's order
     Moment("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),
     Moment("evaluating", "evaluate", "evaluation.py:evaluate scoring.py:score" + FILES, 50),
     Moment("drawing", "plot", "plotting.py:plot_run report.py:write_report" + FILES, 25),
-    Moment("publishing", "publish", "tracking.py:_send_all tracking.py:text tracking.py:log_final" + STORE, 80),
+    Moment("publishing", "publish", "tracking.py:_send_all tracking.py:text run_choice.py:of_record" + STORE, 80),
     Moment("between stages", "dvc", DVC, 300),
     Moment("at any time", "dvc", "", 0),
 )

@@ -42,6 +42,7 @@ EXEMPT = {
     "state": "saves and loads to the bit",
     "stopping": "when to stop, not what comes out",
     "tokenizer": "its result is in the key, as the sha256 of the tokenizer and of the tokens",
+    "run_choice": "tells MLflow",
     "tracking": "tells MLflow",
 }
 

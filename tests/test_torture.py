@@ -70,7 +70,7 @@ def test_a_stop_waits_for_mlflow_less_than_the_end_of_a_training(
 ) -> None:
     """Who stops a training expects it gone within ten seconds, and its state has to be saved in them too."""
     over = threading.Event()
-    monkeypatch.setattr(live_run, "Run", lambda **_: over.wait(60))
+    monkeypatch.setattr(live_run, "open_live", lambda **_: over.wait(60))
     monkeypatch.setattr(live_run, "LONGEST_STOP", 0.01)
     run = LiveRun(
         uri="http://localhost:1", experiment="e", root=tmp_path, key="k", run_id=None, name=None, params={}, tags={}

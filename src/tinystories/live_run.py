@@ -9,12 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from tinystories.addresses import shown_address
-from tinystories.console import warn
+from tinystories.console import say, warn
+from tinystories.errors import UserError
 from tinystories.record import Point
-from tinystories.tracking import Run, Status, reason
+from tinystories.tracking import Run, Status, open_live, reason
 
 LONGEST_STOP = 5.0  # seconds that whoever stops a training waits for MLflow
 SEND_EVERY = 2.0  # seconds: many points in one call, for a call costs tens of milliseconds
+FIRST_RETRY, LONGEST_RETRY = 5.0, 60.0  # seconds until a store that failed is tried again; doubled each time
+MOST_WAITING = 10_000  # rows and texts that wait for a store; what comes on top of them is left to publish
 
 LONGEST_END = 10.0  # seconds that the end of a training may be held up
 
@@ -24,7 +27,8 @@ _Text = tuple[str, str]  # an artifact's path and content
 class LiveRun:
     """A run that is streamed to from a background thread: training never waits for MLflow, nor stops because of it.
 
-    The first failure is said in one line, and then the stream is over; `publish` completes the run later.
+    Where MLflow fails, that is said in one line, and it is tried again from time to time until the training ends; what
+    has not reached it by then is sent by `publish`.
     """
 
     def __init__(
@@ -36,7 +40,7 @@ class LiveRun:
         key: str,
         run_id: str | None,
         name: str | None,
-        params: Mapping[str, object],
+        params: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> None:
         """Open the run of `run_id`, else that of `key`, else a new one called `name`; without waiting for it.
@@ -44,15 +48,16 @@ class LiveRun:
         `root`: the user's repository. `params` and `tags`: see `record.flat_params` and `record.environment_tags`.
         """
         self._uri = uri
-        # A call in vain is tried three times; ten seconds each, so that a dead server is found out soon.
-        self._open = partial(
-            Run, uri=uri, experiment=experiment, root=root, key=key, run_id=run_id, name=name, call_timeout=10
-        )
+        self._open = partial(open_live, uri=uri, experiment=experiment, root=root, key=key, params=params, name=name)
+        self._known_id = run_id
         self._params, self._tags = dict(params), dict(tags)
         self._run: Run | None = None
-        self._over = False
+        self._status: Status | None = None  # how the training ended, once it has
         self._opened = time.monotonic()
-        self._queue: queue.SimpleQueue[list[Point] | _Text | Status] = queue.SimpleQueue()
+        self._is_told = False  # that something is wrong
+        self._queue: queue.Queue[list[Point] | _Text | None] = queue.Queue(MOST_WAITING)
+        self._unsent: list[list[Point] | _Text] = []
+        self._closed = threading.Event()
         # A daemon: a call that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -82,42 +87,83 @@ class LiveRun:
                 timeout = LONGEST_END  # a database on this disk answers; but a new one takes seconds to be made
         if status == "KILLED":
             timeout = min(timeout, LONGEST_STOP)
-        self._put(status)
+        self._status = status
+        self._put(None)
+        self._closed.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            self._give_up(f"not done within {timeout:g} s")
+            self._tell(f"not done within {timeout:g} s")
         return self.run_id
 
-    def _put(self, item: list[Point] | _Text | Status) -> None:
-        if not self._over:
-            self._queue.put(item)
+    def _put(self, item: list[Point] | _Text | None) -> None:
+        with suppress(queue.Full):
+            self._queue.put_nowait(item)
 
     def _work(self) -> None:
-        try:
-            self._run = self._open()
-            self._run.describe(self._params, self._tags)
-            self._run.start()
-            self._stream(self._run)
-        except Exception as error:
-            self._give_up(reason(error))
-
-    def _stream(self, run: Run) -> None:
+        wait = FIRST_RETRY
         while True:
-            items = [self._queue.get()]
-            due = time.monotonic() + SEND_EVERY
-            while not isinstance(items[-1], str) and (left := due - time.monotonic()) > 0:
-                with suppress(queue.Empty):
-                    items.append(self._queue.get(timeout=left))
-            run.log(point for item in items if isinstance(item, list) for point in item)
-            for item in items:
+            try:
+                self._stream()
+                return
+            except UserError as error:  # it would be the same again
+                self._tell(str(error))
+                return
+            except Exception as error:
+                self._tell(reason(error))
+            if self._closed.wait(wait):
+                return
+            wait = min(2 * wait, LONGEST_RETRY)
+
+    def _stream(self) -> None:
+        """Send what comes until the training has ended. Raises what MLflow raises; what is not sent then is kept."""
+        run = self._open(run_id=self.run_id or self._known_id)
+        if run is None:
+            say(f"MLflow at {self._where}: the same training streams there from elsewhere; publish compares the two")
+            return
+        self._run = run
+        if run.is_finished:  # publish compares with it what this training gives
+            return
+        self._begin(run)
+        while self._status is None or not self._queue.empty():
+            self._gather()
+            points = [point for item in self._unsent if isinstance(item, list) for point in item]
+            if run.contradicts(points):  # a training whose state was lost, and which goes another way this time
+                self._run = run = run.supersede()
+                self._begin(run)
+            run.log(points)
+            for item in self._unsent:
                 if isinstance(item, tuple):
                     run.text(*item)
-                elif isinstance(item, str):
-                    run.end(item)
-                    return
+            self._unsent = []
+        if self._status:
+            run.end(self._status)
 
-    def _give_up(self, reason: str) -> None:
-        if not self._over:
-            self._over = True
-            where = shown_address(self._uri)
-            warn(f"MLflow at {where}: {reason}; training is not touched by this, and publish sends what is missing")
+    def _begin(self, run: Run) -> None:
+        if not run.is_described:  # else it says already what it is of, perhaps of another machine's training
+            run.describe(self._params, self._tags)
+        run.start()
+        if self._is_told and not self._closed.is_set():
+            self._is_told = False
+            say(f"MLflow at {self._where}: connected again")
+
+    def _gather(self) -> None:
+        """Take from the queue what comes within SEND_EVERY seconds after the first, or until the training has ended."""
+        due = time.monotonic() if self._unsent else None  # what a failure left behind has waited enough
+        while len(self._unsent) < MOST_WAITING and (self._status is None or not self._queue.empty()):
+            try:
+                item = self._queue.get(timeout=None if due is None else max(due - time.monotonic(), 0))
+            except queue.Empty:
+                return
+            if item is not None:
+                self._unsent.append(item)
+            due = due or time.monotonic() + SEND_EVERY
+
+    @property
+    def _where(self) -> str:
+        return shown_address(self._uri)
+
+    def _tell(self, reason: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            rest = "training is not touched by this, and publish sends what is missing"
+            warn(f"MLflow at {self._where}: {reason}; {rest}")

@@ -6,7 +6,7 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from tinystories.addresses import may_hold_credentials, store_problem
@@ -236,6 +236,12 @@ class Params(_Section):
     evaluate: Evaluate
     sample: Sample
     mlflow: MLflow
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The values as the file has them, 30 where the schema makes it 30.0; empty where they are from no file."""
+        return self._written
 
     @model_validator(mode="after")
     def _a_machine_holds_it(self) -> Self:
@@ -265,12 +271,14 @@ def load_params(path: Path = PARAMS) -> Params:
     """
     values = read_yaml(path)
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         # A misspelt key is both unknown and missing; "did you mean" helps more.
         problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"{path}: {_explain(problems[0])}{more}") from None
+    params._written = values
+    return params
 
 
 def _explain(problem: ErrorDetails) -> str:

@@ -60,16 +60,21 @@ def final_metrics(evaluation: Row) -> dict[str, float]:
 
 
 def flat_params(params: Params) -> dict[str, str]:
-    """All parameters by dotted name (`train.batch_size`), without the credentials that an address may hold."""
+    """All parameters by dotted name (`train.batch_size`), without the credentials that an address may hold.
 
-    def flatten(prefix: str, value: Any) -> dict[str, str]:
+    Numbers and words as params.yaml writes them, so that they read in MLflow as they do in DVC: 30, not 30.0.
+    """
+
+    def flatten(prefix: str, value: Any, written: Any) -> dict[str, str]:
         if isinstance(value, dict):
-            parts = (flatten(f"{prefix}.{key}", inner) for key, inner in value.items())
+            parts = (flatten(f"{prefix}.{key}", inner, written.get(key)) for key, inner in value.items())
             return {name: text for part in parts for name, text in part.items()}
-        text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else str(value)
+        as_written = written if written == value else value  # 30 == 30.0
+        text = as_written if isinstance(as_written, str) else json.dumps(as_written, ensure_ascii=False)
         return {prefix.removeprefix("."): without_credentials(text)}
 
-    return flatten("", params.model_dump())
+    values = params.model_dump()
+    return flatten("", values, params.written or values)
 
 
 def environment_tags(environment: Mapping[str, object]) -> dict[str, str]:
@@ -89,9 +94,8 @@ class Record:
     started: int
     ended: int
     environment: dict[str, Any]
-    points: list[Point]
-    steps: int
-    final: dict[str, float]
+    points: list[Point]  # of the training; `final`: of its evaluation
+    final: list[Point]
     table: dict[str, list[Any]]
     datasets: list[Dataset]
     report: str
@@ -115,7 +119,7 @@ def read_record() -> Record:
     with _blame(paths.TRAIN_METRICS):
         steps = int(train["steps"])
     with _blame(paths.EVALUATION):
-        final = final_metrics(evaluation)
+        final = [Point(name, value, ended, steps) for name, value in final_metrics(evaluation).items()]
     manifest = read_json(paths.RAW_MANIFEST)
     with _blame(paths.RAW_MANIFEST):
         source, detail = _text(manifest["source"]), json.dumps(manifest["detail"], ensure_ascii=False)
@@ -134,7 +138,6 @@ def read_record() -> Record:
             *_points(paths.HISTORY, started, ended, history_metrics),
             *_points(paths.EPOCHS, started, ended, epoch_metrics),
         ],
-        steps=steps,
         final=final,
         table=_table(paths.EPOCHS),
         datasets=datasets,

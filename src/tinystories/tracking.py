@@ -29,41 +29,36 @@ from tinystories.mlflow_store import (
 )
 from tinystories.params import Params
 from tinystories.record import Dataset, Point, Record, environment_tags, flat_params, read_record
-
-KEY_TAG = "pipeline.key"  # the training's key: one distinct training is one run
+from tinystories.run_choice import EXPERIMENT_TAG, Points, TrainingRuns
 
 _LONGEST_REASON = 300  # characters of MLflow's errors, which may be pages, that are shown
 
 Status = Literal["FINISHED", "KILLED", "FAILED"]
 
 
-def publish(params: Params, root: Path) -> str:
+def publish(params: Params, root: Path, name: str | None = None) -> str:
     """Bring the MLflow run level with the files in the current directory, and write the receipt. Returns the run's id.
 
     Whatever is there already stays as it is, so publishing again changes nothing. `root`: the user's repository.
+    `name`: of the experiment that is at work, if it has one.
     Errors: UserError where a file is missing or MLflow fails; what was sent until then is not sent twice.
     """
     record = read_record()
     uri = tracking_uri(params.mlflow.tracking_uri, root)
     shown = shown_address(uri)
     try:
-        run = Run(
-            uri=uri,
-            experiment=params.mlflow.experiment,
-            root=root,
-            key=record.key,
-            run_id=record.run_id,
-            name=record.name,
-            call_timeout=30,
-            started=record.started,
+        run = open_run(
+            record, uri=uri, experiment=params.mlflow.experiment, root=root, params=flat_params(params), name=name
         )
         _send_all(run, params, record)
+        run_id = run.reconcile(record.points + record.final)
     except Exception as error:
         again = "when that is mended, run again: dvc repro --force --single-item publish"
         raise UserError(f"MLflow at {shown}: {reason(error)}; {again}") from None
-    write_json(paths.RECEIPT, {"run_id": run.id, "experiment": params.mlflow.experiment, "key": record.key})
-    say(f"MLflow run {run.id} in experiment {params.mlflow.experiment} at {shown}")
-    return run.id
+    # What is the same in every store, or publishing elsewhere would change dvc.lock.
+    write_json(paths.RECEIPT, {"experiment": params.mlflow.experiment, "key": record.key})
+    say(f"MLflow run {run_id} in experiment {params.mlflow.experiment} at {shown}")
+    return run_id
 
 
 def _send_all(run: "Run", params: Params, record: Record) -> None:
@@ -75,8 +70,7 @@ def _send_all(run: "Run", params: Params, record: Record) -> None:
             "mlflow.loggedArtifacts": '[{"path": "epochs.json", "type": "table"}]',  # its pages show a table then
         },
     )
-    run.log(record.points)
-    run.log_final(record.final, record.steps, record.ended)
+    run.log(record.points + record.final)
     run.inputs(record.datasets)
     # Not log_table, which would append the rows again each time.
     run.text("epochs.json", json.dumps(record.table))
@@ -100,70 +94,51 @@ def _description(report: str) -> str:
 class Run:
     """One run in the store, open for writing. Every call waits for MLflow and raises what it raises."""
 
-    def __init__(
-        self,
-        *,
-        uri: str,
-        experiment: str,
-        root: Path,
-        key: str,
-        run_id: str | None,
-        name: str | None,
-        call_timeout: int,
-        started: int | None = None,
-    ) -> None:
-        """Find the run of `run_id` in the experiment, else the newest of `key`, else make one called `name`.
+    def __init__(self, client: Any, runs: TrainingRuns, run: Any, name: str | None) -> None:
+        """`name`: of the experiment that is at work, if it has one; the run takes it over."""
+        self._client, self._runs, self._run = client, runs, run
+        self._name = name and cut(name, LONGEST_RUN_NAME)
+        self._points = Points(client, run.info.run_id)
+        self.id: str = run.info.run_id
+        self.is_described = bool(run.data.params)
+        self.is_finished = run.info.status == "FINISHED"
 
-        `call_timeout`: seconds before a server's answer is given up. `started`: milliseconds since 1970, for a new run.
-        """
-        settle_environment(call_timeout)
-        self._client = connect(uri)
-        experiment_id = find_experiment(self._client, experiment, uri, root)
-        found = _find(self._client, experiment_id, key, run_id)
-        self._run = found or self._client.create_run(
-            experiment_id,
-            start_time=started,
-            tags={KEY_TAG: key},
-            run_name=cut(name or f"train-{key[:8]}", LONGEST_RUN_NAME),
-        )
-        self._run = keep_beside(self._client, uri, self._run)
-        self._tags = {KEY_TAG: key} | ({"dvc.experiment": name} if name else {})
-        self._is_new = found is None
-        self._steps: dict[str, set[int]] = {}
-        self.id: str = self._run.info.run_id
-
-    def describe(self, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
-        """Set the tags, and those parameters that the run has not: MLflow lets none be changed."""
+    def describe(self, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Set name, tags, and those parameters that the run has not: MLflow lets none be changed."""
         from mlflow.entities import Param, RunTag
 
-        there = self._run.data.params
-        missing = [Param(name, cut(str(value), LONGEST_PARAM)) for name, value in params.items() if name not in there]
-        all_tags = [RunTag(name, cut(value, LONGEST_TAG)) for name, value in {**self._tags, **tags}.items()]
+        if self._name and self._name != self._run.info.run_name:
+            self._client.update_run(self.id, name=self._name)
+        there, named = self._run.data.params, {EXPERIMENT_TAG: self._name} if self._name else {}
+        missing = [Param(name, value) for name, value in _cut(params).items() if name not in there]
+        all_tags = [RunTag(name, cut(value, LONGEST_TAG)) for name, value in {**tags, **named}.items()]
         self._client.log_batch(self.id, params=missing, tags=all_tags, synchronous=True)
 
     def start(self) -> None:
         """Show the run as running, also where it had ended before."""
-        self._client.update_run(self.id, status="RUNNING")
+        self._runs.claim(self._run)
 
     def log(self, points: Iterable[Point]) -> None:
-        """Add the points of steps that the run has not: MLflow would show a second one beside the first."""
-        new = []
-        for point in points:
-            steps = self._logged_steps(point.name)
-            if point.step not in steps:
-                steps.add(point.step)
-                new.append(point)
-        self._send(new)
+        """Add the points of steps that the run has not."""
+        from mlflow.entities import Metric
 
-    def log_final(self, metrics: Mapping[str, float], step: int, timestamp: int) -> None:
-        """Add the evaluation's metrics where the run has none, or others: it can change while the training does not."""
-        latest = self._run.data.metrics
-        now = round(time.time() * 1000)  # of two points at one step MLflow takes the later as the metric's value
-        self._send(
-            Point(name, value, now if name in latest else timestamp, step)
-            for name, value in metrics.items()
-            if latest.get(name) != value
-        )
+        new = [Metric(*point) for point in self._points.add(points)]
+        # The client cuts this into calls of at most 1,000, a server's limit.
+        self._client.log_batch(self.id, metrics=new, synchronous=True)
+
+    def contradicts(self, points: Iterable[Point]) -> bool:
+        """Whether the run is of another training: it has other results at the steps of these points."""
+        return self._points.contradict(points)
+
+    def supersede(self) -> "Run":
+        """A new run that stands in the place of this one, of the same name and without points."""
+        new = self._runs.create(self._run.data.tags.get(EXPERIMENT_TAG))
+        self._runs.supersede([self._client.get_run(self.id)], new)
+        return Run(self._client, self._runs, new, self._name)
+
+    def reconcile(self, points: list[Point]) -> str:
+        """Once it has ended: leave one of the runs that hold the same. Returns the id of the one that stands."""
+        return self._runs.reconcile(self.id, points)
 
     def inputs(self, datasets: Iterable[Dataset]) -> None:
         """Name the stories as the run's inputs. MLflow keeps one of each name and digest."""
@@ -204,32 +179,44 @@ class Run:
         now = round(time.time() * 1000)
         self._client.set_terminated(self.id, status, max(timestamp or now, self._run.info.start_time))
 
-    def _logged_steps(self, name: str) -> set[int]:
-        if name not in self._steps:
-            history = [] if self._is_new else self._client.get_metric_history(self.id, name)
-            self._steps[name] = {metric.step for metric in history}
-        return self._steps[name]
 
-    def _send(self, points: Iterable[Point]) -> None:
-        from mlflow.entities import Metric
+def open_live(
+    *,
+    uri: str,
+    experiment: str,
+    root: Path,
+    key: str,
+    params: Mapping[str, str],
+    run_id: str | None,
+    name: str | None,
+) -> Run | None:
+    """The run that the training `key` streams to: see `TrainingRuns.to_stream`. `root`: the user's repository."""
+    # A call in vain is tried three times; ten seconds each, so that a dead server is found out soon.
+    client, runs = _training_runs(uri, experiment, root, key, params, name, call_timeout=10)
+    run = runs.to_stream(run_id)
+    return Run(client, runs, keep_beside(client, uri, run), name) if run else None
 
-        # The client cuts this into calls of at most 1,000, a server's limit.
-        self._client.log_batch(self.id, metrics=[Metric(*point) for point in points], synchronous=True)
+
+def open_run(
+    record: Record, *, uri: str, experiment: str, root: Path, params: Mapping[str, str], name: str | None
+) -> Run:
+    """The run of the record: see `TrainingRuns.of_record`. `root`: the user's repository."""
+    client, runs = _training_runs(uri, experiment, root, record.key, params, name, call_timeout=30)
+    return Run(client, runs, keep_beside(client, uri, runs.of_record(record)), name)
 
 
-def _find(client: Any, experiment_id: str, key: str, run_id: str | None) -> Any:
-    """The experiment's run of that id, else its newest of that key, else None; deleted ones do not count."""
-    from mlflow.exceptions import MlflowException
+def _training_runs(
+    uri: str, experiment: str, root: Path, key: str, params: Mapping[str, str], name: str | None, call_timeout: int
+) -> tuple[Any, TrainingRuns]:
+    """`call_timeout`: seconds before a server's answer is given up."""
+    settle_environment(call_timeout)
+    client = connect(uri)
+    experiment_id = find_experiment(client, experiment, uri, root)
+    return client, TrainingRuns(client, experiment_id, key, _cut(params), root, name)
 
-    if run_id:
-        try:
-            run = client.get_run(run_id)
-            if run.info.lifecycle_stage == "active" and run.info.experiment_id == experiment_id:
-                return run
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-    return next(iter(client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)), None)
+
+def _cut(params: Mapping[str, str]) -> dict[str, str]:
+    return {name: cut(value, LONGEST_PARAM) for name, value in params.items()}
 
 
 def reason(error: Exception) -> str:

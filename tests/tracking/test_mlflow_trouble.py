@@ -164,6 +164,40 @@ def test_a_server_that_fails_in_the_middle(root, files, key, server, gate, troub
     assert publish_and_check(client, root, key, live.run_id) == live.run_id
 
 
+def test_a_server_that_was_down_for_a_moment_gets_the_rest(root, files, key, server, gate, capsys, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.setattr(live_run, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(live_run, "LONGEST_RETRY", 0.01)
+    client = MlflowClient(server)
+    live = stream(root, uri=gate.url, key=key)
+    first_half(live, client)
+    gate.trouble = hang_up
+    second_half(live)
+    wait_for(lambda: live._is_told)
+    for _ in range(8):  # more than one try, of three calls each; nobody is told again
+        gate.called.clear()
+        assert gate.called.wait(60)
+    gate.trouble = None
+    wait_for(lambda: len(points(client, live.run_id, "train/tokens_per_second")) == len(HISTORY))
+    assert live.close("FINISHED", timeout=60) == live.run_id
+    out, _ = capsys.readouterr()
+    assert out.count("warning: ") == out.count("connected again") == 1 and out.count("\n") == 2, out
+    assert client.get_run(live.run_id).info.status == "FINISHED"
+    for metric, column in (("train/loss", "loss"), ("train/tokens_per_second", "tokens_per_second")):
+        assert points(client, live.run_id, metric) == [(row["step"], row[column]) for row in HISTORY]
+
+
+def test_what_waits_for_a_dead_server_is_bounded(root, bad_server, monkeypatch, capsys):
+    monkeypatch.setattr(live_run, "MOST_WAITING", 10)
+    live = stream(root, uri=bad_server)
+    for step in range(1000):
+        live.log(step, {"train/loss": 1.0})
+    assert live._queue.qsize() + len(live._unsent) <= 20
+    live.close("FINISHED", timeout=0.1)
+    assert capsys.readouterr().out.count("warning: ") == 1
+
+
 @pytest.mark.parametrize("ends_first", ["the training", "the call"])
 def test_a_call_that_takes_long_holds_nobody_up(root, files, key, server, gate, ends_first, capsys, monkeypatch):
     from mlflow import MlflowClient
@@ -273,9 +307,9 @@ def test_a_full_disk_where_the_database_should_be_made(root, files, key, small_d
 )
 def test_a_server_may_hold_up_the_end_for_a_twentieth_of_the_training(root, monkeypatch, uri, seconds, wait):
     def no_run(**known):
-        raise ConnectionError
+        raise UserError("nowhere")
 
-    monkeypatch.setattr(live_run, "Run", no_run)
+    monkeypatch.setattr(live_run, "open_live", no_run)
     live = stream(root, uri=uri)
     live._thread.join(60)
     waits: list[float] = []

@@ -32,9 +32,9 @@ publish(load_params(), Path(sys.argv[1]))
 OPEN_A_RUN = """
 import sys
 from pathlib import Path
-from tinystories.tracking import Run
-run = Run(uri=sys.argv[1], experiment="tinystories", root=Path(sys.argv[2]), key=sys.argv[3], run_id=None, name=None,
-          call_timeout=10)
+from tinystories.tracking import open_live
+run = open_live(uri=sys.argv[1], experiment="tinystories", root=Path(sys.argv[2]), key=sys.argv[3], params={},
+                run_id=None, name=None)
 print(run.id)
 """
 
