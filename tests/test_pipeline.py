@@ -204,6 +204,32 @@ def test_a_shallow_clone_where_git_is_not_installed(finished: Repository, tmp_pa
     assert (clone.path / weights).read_bytes() == (finished.path / weights).read_bytes()
 
 
+def test_a_fresh_clone_after_dvc_pull_restores_the_record_alone(repository: Repository, tmp_path: Path) -> None:
+    repository.run("dvc", "remote", "add", "--quiet", "--default", "remote", str(tmp_path / "remote"))
+    repository.run("git", "add", ".")
+    repository.run("git", "commit", "--quiet", "--message", "remote")
+    repository.run("dvc", "push", "--quiet")
+    repository.run("git", "clone", "--quiet", str(repository.path), str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone")
+    clone.run("dvc", "pull", "--quiet")
+    output = clone.run("dvc", "repro")
+    assert [line for line in output.splitlines() if line.startswith("Running stage")] == ["Running stage 'publish':"]
+    assert clone.only_run().data.tags["pipeline.key"] == repository.only_run().data.tags["pipeline.key"]
+    assert "up to date" in clone.run("dvc", "status")
+    assert clone.run("git", "status", "--short") == "", "the receipt is the same in every store"
+
+
+def test_an_experiment_that_only_evaluates_otherwise_has_a_record_of_its_own(repository: Repository) -> None:
+    repository.run("dvc", "exp", "run", "--name", "rounded", "-S", "evaluate.precision=bf16")
+    runs = {run.data.params["evaluate.precision"]: run for run in repository.runs()}
+    assert len(runs) == len(repository.runs()) == 2
+    assert runs["bf16"].info.run_name == "rounded" != runs["fp32"].info.run_name
+    assert runs["bf16"].data.tags["pipeline.training_run"] == runs["fp32"].info.run_id
+    assert runs["bf16"].data.metrics["final/valid_loss"] == repository.read("reports/evaluate.json")["valid_loss"]
+    assert runs["bf16"].data.metrics["final/valid_loss"] != runs["fp32"].data.metrics["final/valid_loss"]
+    assert repository.points(runs["bf16"], "train/loss") == repository.points(runs["fp32"], "train/loss")
+
+
 def test_two_trainings_of_one_key_never_run_at_once_and_another_key_does(repository: Repository) -> None:
     """As two `dvc exp run --temp` do: directories of their own, the state in one place."""
     key = repository.read("models/run.json")["key"]
