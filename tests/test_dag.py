@@ -98,9 +98,9 @@ def test_every_file_between_stages_is_an_output_of_an_earlier_one(stage: str) ->
 
 def test_git_ignores_the_outputs_and_what_a_kill_leaves_beside_them() -> None:
     """Else `dvc exp run` would find a repository with untracked files, and `git add .` take them in."""
-    outs = [
-        Path(out) for stage in STAGES.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])
-    ]
+    kinds = ("outs", "metrics", "plots")
+    listed = [out for stage in STAGES.values() for kind in kinds for out in stage.get(kind, [])]
+    outs = [Path(next(iter(out)) if isinstance(out, dict) else out) for out in listed]
     written = [str(path) for out in outs for path in (out, out.with_name(f".{out.name}.part"))]
     command = ["git", "check-ignore", "--no-index", "--stdin"]
     done = subprocess.run(command, cwd=ROOT, input="\n".join(written), capture_output=True, text=True)

@@ -11,7 +11,7 @@ from tinystories.addresses import shown_address, store_problem
 from tinystories.console import printable
 from tinystories.errors import UserError
 from tinystories.params import Params, load_params
-from tinystories.stopping import Stopped, end_within_patience, raise_stopped, stop_with_parent
+from tinystories.stopping import Stopped, StopRequest, end_within_patience, raise_stopped, stop_with_parent
 
 # How many processes do the same thing at once, as torchrun, Open MPI, MPICH (and Intel MPI) and Slurm's srun say it.
 PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -46,6 +46,9 @@ def run_stage(main: Callable[[Params], None]) -> None:
         # A full disk or a directory that may not be written: the system's words and the file say it all.
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {printable(f'{place}{error.strerror or error}')}")
+    finally:
+        for number in StopRequest.SIGNALS:  # there is nothing left to stop in order: no traceback from Python's own end
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _check_processes() -> None:
