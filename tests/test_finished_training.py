@@ -98,3 +98,18 @@ def test_a_stop_before_its_results_are_written_costs_no_step(here, small_params,
     monkeypatch.setattr(Engine, "step", no_step)
     train(small_params, None)
     assert paths.RUN.exists() and no_run.ended == ["FINISHED"]
+
+
+def test_a_clock_that_is_set_back_does_not_end_it_before_it_started(here, small_params, no_run, monkeypatch):
+    times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])
+    monkeypatch.setattr(training, "_now", lambda: next(times))
+    train(small_params, None)
+    run = json.loads(paths.RUN.read_text())
+    assert run["started"] == "2026-01-02T00:00:00+00:00" <= run["ended"] < "2026-01-03"
+
+
+def test_others_may_read_all_that_it_writes_as_far_as_the_umask_says(here, small_params, no_run):
+    train(small_params, None)
+    (here / "new").touch()
+    expected = (here / "new").stat().st_mode
+    assert {name: (here / name).stat().st_mode for name in results(here)} == dict.fromkeys(results(here), expected)
