@@ -131,6 +131,14 @@ def test_it_has_every_part_with_the_figures_of_the_files(run, params):
     assert "abab" * 4 not in text
 
 
+def test_a_clock_that_was_set_back_does_not_show(run, params):
+    record = json.loads(paths.RUN.read_text())
+    write_json(paths.RUN, record | {"ended": "2026-11-21T00:00:00+00:00"})
+    text = report(params)
+    assert "2026-11-21" not in text
+    assert text.count("2026-11-22 17:01:02 UTC") == 2
+
+
 def test_the_configuration_has_every_key_once(run, params):
     text = report(params)
     table = text.split("## Configuration")[1].split("##")[0]

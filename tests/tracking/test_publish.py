@@ -229,6 +229,8 @@ def test_a_run_whose_clock_was_set_back_does_not_end_before_it_started(root, fil
     change_run_file(ended="2026-11-02T09:00:00+00:00")
     run = client_of(root).get_run(publish(load_params(), root))
     assert run.info.start_time == run.info.end_time
+    points = client_of(root).get_metric_history(run.info.run_id, "train/loss")
+    assert {point.timestamp for point in points} == {run.info.start_time}
 
     change_run_file(run_id=run.info.run_id, started="2026-11-01T09:00:00+00:00", ended="2026-11-01T10:00:00+00:00")
     publish(load_params(), root)
