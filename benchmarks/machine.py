@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from tinystories.backend import Backend, describe_environment
-from tinystories.conditions import processor
+from tinystories.backend import Backend, describe_environment, processor
 
 PACKAGES = ("numpy", "transformers", "litgpt", "x-transformers", "tokenizers", "tiktoken", "triton")
 

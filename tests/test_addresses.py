@@ -1,7 +1,7 @@
 """Addresses are shown without their secrets, alone and inside other text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tinystories.addresses import may_hold_credentials, shown_address, store_problem, without_credentials
@@ -61,6 +61,7 @@ SECRET = st.text("XYZ ?#/:@'\"%<>`", min_size=3).filter(lambda text: set("XYZ") 
 )
 def test_nothing_before_the_last_at_is_shown(front, user, password):
     address = f"{front}{user}:{password}@host:5000/path"
+    assume(not address.startswith("sqlite:///"))  # a file, of any name
     assert not set("XYZ") & set(shown_address(address))
 
 

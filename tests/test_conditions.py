@@ -13,8 +13,8 @@ import torch
 
 from tests.small_training import lay_out_tokens
 from tinystories import conditions as module
-from tinystories.backend import Backend
-from tinystories.conditions import conditions_to_resume, find_conditions, processor
+from tinystories.backend import Backend, processor
+from tinystories.conditions import conditions_to_resume, find_conditions
 from tinystories.key import training_key
 from tinystories.state import RECORD, Progress, State
 

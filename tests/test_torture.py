@@ -17,7 +17,7 @@ from tinystories.live_run import LiveRun
 
 STRIKES = (
     ("writing tokens", signal.SIGINT, "stage", ("repro",), 12),
-    ("writing the state", signal.SIGKILL, "dvc", ("repro",), 9),
+    ("writing the state", signal.SIGKILL, "group", ("repro",), 9),  # an orphan might end its few steps
     ("validating", signal.SIGTERM, "group", ("exp", "run"), 20),
     ("sampling", signal.SIGKILL, "group", ("exp", "run", "--temp"), 10),
     ("results written", signal.SIGKILL, "group", ("repro",), 2),

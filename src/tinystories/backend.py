@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -183,6 +184,19 @@ def _device_name(device: torch.device) -> str:
         names = []
     name = names[0] if names else platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """Vendor, family and model, which tell apart the processors that go by one name in the cloud."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    first = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    for keys in (("vendor_id", "cpu family", "model"), ("CPU implementer", "CPU architecture", "CPU part")):
+        if all(key in first for key in keys):
+            return "{} family {} model {}".format(*(first[key] for key in keys))
+    return platform.processor() or platform.machine()
 
 
 def _git_commit() -> str | None:

@@ -6,14 +6,13 @@ whether the kernels in C++ are there. So all of it is in a training's key (docs/
 """
 
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from tinystories.backend import Backend
+from tinystories.backend import Backend, processor
 from tinystories.console import say, warn
 from tinystories.errors import UserError
 from tinystories.kernels import compile_kernels, compiler
@@ -85,19 +84,6 @@ def _saved_trainings(states: Path) -> Iterator[Progress]:
 def _count(conditions: Conditions) -> str:
     threads = conditions["threads"]
     return f"{threads} thread" if threads == 1 else f"{threads} threads"
-
-
-def processor() -> str:
-    """Vendor, family and model, which tell apart the processors that go by one name in the cloud."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    first = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
-    for keys in (("vendor_id", "cpu family", "model"), ("CPU implementer", "CPU architecture", "CPU part")):
-        if all(key in first for key in keys):
-            return "{} family {} model {}".format(*(first[key] for key in keys))
-    return platform.processor() or platform.machine()
 
 
 def _vector_units() -> str:
