@@ -78,7 +78,7 @@ def without_credentials(text: str) -> str:
 
 def _bare(address: str) -> str:
     scheme, separator, rest = address.partition("://")
-    if not separator:
+    if not separator or not re.fullmatch(r"[\w+.-]+", scheme):  # `name:pass://word@host` has no scheme
         return shown_address(address)
     if scheme.partition("+")[0] in ("sqlite", "file") and rest.startswith("/"):
         return address.partition("?")[0]  # a path: it has no host, and no user before that
