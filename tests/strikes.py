@@ -211,10 +211,11 @@ class Chain:
         if (self.repository.path / ".git/HEAD").read_text() != "ref: refs/heads/main\n":
             self.repository.run("git", "checkout", "main")
             self.mended["git checkout"] += 1
-        locks = self.repository.path / ".dvc/tmp/rwlock"
-        if locks.exists() and not locks.read_text().endswith("}"):
-            locks.unlink()
-            self.mended["rm rwlock"] += 1
+        for name in ("rwlock", "exps/rwlock"):
+            locks = self.repository.path / ".dvc/tmp" / name
+            if locks.exists() and not locks.read_text().endswith("}"):
+                locks.unlink()
+                self.mended["rm rwlock"] += 1
 
 
 def await_end(pid: int) -> None:

@@ -1,9 +1,11 @@
 """The frame of every stage script: checked parameters in, one clear line out where something is wrong."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tinystories import paths
@@ -38,6 +40,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
         if problem := store_problem(store := os.environ.get("MLFLOW_TRACKING_URI", "")):
             raise UserError(f"MLFLOW_TRACKING_URI is {shown_address(store)!r}; it {problem}")
         main(params)
+        _sweep()
     except UserError as error:
         sys.exit(f"error: {printable(str(error))}")
     except Stopped as stopped:
@@ -60,13 +63,28 @@ def _check_processes() -> None:
             )
 
 
+def _output_directories() -> list[Path]:
+    return [path.parent for path in (paths.RAW_TRAIN, paths.TOKENIZER, paths.TOKENS_META, paths.RUN, paths.RECEIPT)]
+
+
 def _check_directories() -> None:
     """DVC refuses outputs outside its repository, after the work for them."""
     here = Path.cwd().resolve()
-    outputs = (paths.RAW_TRAIN, paths.TOKENIZER, paths.TOKENS_META, paths.RUN, paths.RECEIPT)
-    for directory in (path.parent for path in outputs):
+    for directory in _output_directories():
         if not (real := directory.resolve()).is_relative_to(here):
             raise UserError(
                 f"{directory} leads to {real} by a symbolic link, where DVC takes no outputs; "
                 "it should be a directory of the repository; put DVC's cache on the other disk instead (dvc cache dir)"
             )
+
+
+def _sweep() -> None:
+    """Remove what killed stages have half written and nobody overwrites, for DVC had the whole file in its cache.
+
+    That is, what was changed before the whole file beside it came to its place: no stage is at work on it.
+    """
+    for part in (part for directory in _output_directories() for part in directory.glob(".*.part")):
+        with suppress(OSError):
+            whole = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
+            if part.lstat().st_ctime < whole.lstat().st_ctime:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
