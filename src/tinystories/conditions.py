@@ -1,8 +1,8 @@
 """The conditions under which a training computes: what decides its bits besides parameters, stories and code.
 
 Sums in another order are other bits. The order depends on the number of threads (PyTorch's sums, what torch.compile
-makes of them, oneDNN's bf16 products from 8 threads on), on the processor and its vector units, on the compiler, on
-whether the kernels in C++ are there. So all of it is in a training's key (docs/log.md has what was measured).
+makes of them, oneDNN's bf16 products), on the processor and its vector units, on the compiler, on whether the kernels
+in C++ are there. So all of it is in a training's key. What was measured: docs/reproducibility.md.
 """
 
 import os
