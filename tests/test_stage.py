@@ -35,17 +35,13 @@ def test_a_store_that_mlflow_cannot_use(store, shown):
 def test_what_killed_stages_left_half_written_is_swept_but_not_what_another_is_at_work_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for name in ("data/raw/.train.txt.part", "models/.checkpoint.part/config.json", "reports/.report.md.part"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True)
+    left = ("raw/.train.txt.part", "raw/.downloads/0.txt", "tokenizer/.tokenizer.json.part", "tokens/.train.bin.part/x")
+    for path in (tmp_path / "data" / name for name in left):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     time.sleep(0.05)
-    (tmp_path / "data/raw/train.txt").touch()
-    (tmp_path / "models/checkpoint").mkdir()
-    (tmp_path / "data/raw/.valid.txt.part").touch()
+    for name in ("raw/train.txt", "raw/manifest.json", "tokens/train.bin", "raw/.valid.txt.part"):
+        (tmp_path / "data" / name).touch()
     script = "from tinystories.stage import run_stage; run_stage(lambda params: None)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob(".*.part")} == {
-        "data/raw/.valid.txt.part",
-        "reports/.report.md.part",
-    }
+    assert {path.name for path in tmp_path.rglob(".*")} == {".tokenizer.json.part", ".valid.txt.part"}

@@ -7,7 +7,8 @@ PARAMS = Path("params.yaml")
 
 RAW_TRAIN = Path("data/raw/train.txt")
 RAW_VALID = Path("data/raw/valid.txt")
-RAW_MANIFEST = Path("data/raw/manifest.json")
+RAW_MANIFEST = Path("data/raw/manifest.json")  # the last of the three
+DOWNLOADS = Path("data/raw/.downloads")  # of one name, so that what a killed stage left goes with the next one
 
 TOKENIZER = Path("data/tokenizer/tokenizer.json")
 

@@ -16,7 +16,7 @@ from tinystories.corpus import Size, StoryWriter, read_stories, story_writer, wr
 from tinystories.errors import UserError
 from tinystories.files import link_file, one_at_a_time, sha256_of, write_json
 from tinystories.params import EmbeddedSource, FilesSource, Params, TinyStoriesSource
-from tinystories.paths import RAW_MANIFEST, RAW_TRAIN, RAW_VALID, repository_root, state_directory
+from tinystories.paths import DOWNLOADS, RAW_MANIFEST, RAW_TRAIN, RAW_VALID, repository_root, state_directory
 
 OFFICIAL = "https://huggingface.co/datasets/roneneldan/TinyStories"
 REVISION = "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
@@ -272,15 +272,14 @@ def _downloaded(files: list[_Input]) -> Iterator[None]:
     if not urls:
         yield
         return
-    directory = RAW_TRAIN.parent / ".downloads"  # of one name, so that what a killed stage left goes with the next one
-    shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(DOWNLOADS, ignore_errors=True)
     try:
         for number, file in enumerate(urls):
-            file.path = directory / f"{number}.txt"
+            file.path = DOWNLOADS / f"{number}.txt"
             try:
                 transfer.fetch(file.url or "", file.path)
             except UserError as error:
                 raise UserError(f"{file.key}: {error}") from None
         yield
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(DOWNLOADS, ignore_errors=True)

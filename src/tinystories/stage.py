@@ -83,8 +83,9 @@ def _sweep() -> None:
 
     That is, what was changed before the whole file beside it came to its place: no stage is at work on it.
     """
-    for part in (part for directory in _output_directories() for part in directory.glob(".*.part")):
+    parts = [part for directory in _output_directories() for part in directory.glob(".*.part")]
+    left = [(part, part.with_name(part.name.removeprefix(".").removesuffix(".part"))) for part in parts]
+    for part, whole in [*left, (paths.DOWNLOADS, paths.RAW_MANIFEST)]:
         with suppress(OSError):
-            whole = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
             if part.lstat().st_ctime < whole.lstat().st_ctime:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
