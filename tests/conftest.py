@@ -22,7 +22,7 @@ from hypothesis import settings
 from tokenizers import Tokenizer
 
 from tests.repository import Repository, make_repository
-from tests.small_training import NoRun
+from tests.small_training import NoRun, lay_out_tokens
 from tinystories.model import GPT
 from tinystories.params import Model as Shape
 from tinystories.params import Params, load_params
@@ -150,6 +150,15 @@ def repository(finished: Repository, tmp_path: Path) -> Repository:
     shutil.rmtree(copy.path / "mlartifacts")
     copy.run("dvc", "repro", "--force", "--single-item", "publish")
     return copy
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: list[str], tokenizer: Tokenizer) -> Path:
+    """The current directory, with what the stages before `train` write; what outlives a stage goes there, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    lay_out_tokens(stories, tokenizer)
+    return tmp_path
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
 
-from tests.small_training import NoRun, lay_out_tokens
+from tests.small_training import NoRun
 from tinystories import evaluation, paths
 from tinystories.backend import choose_backend, device_problems
 from tinystories.engine import Engine
@@ -21,11 +20,8 @@ from tinystories.training import train
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: list[str], tokenizer: Tokenizer) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    lay_out_tokens(stories, tokenizer)
-    return tmp_path
+def here(workspace: Path) -> Path:
+    return workspace
 
 
 @pytest.fixture

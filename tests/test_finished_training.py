@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
 
-from tests.small_training import lay_out_tokens
 from tinystories import paths, retention, training
 from tinystories.engine import Engine
 from tinystories.files import checksum
@@ -16,11 +14,8 @@ from tinystories.training import train
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: list[str], tokenizer: Tokenizer) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    lay_out_tokens(stories, tokenizer)
-    return tmp_path
+def here(workspace: Path) -> Path:
+    return workspace
 
 
 def results(here: Path) -> dict[str, bytes]:

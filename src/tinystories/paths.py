@@ -45,3 +45,8 @@ def repository_root() -> Path:
 def state_directory() -> Path:
     """`.state/` at the repository's root: what survives a killed stage. Ignored by git, unknown to DVC."""
     return repository_root() / ".state"
+
+
+def training_states() -> Path:
+    """The states from which trainings go on, a directory for each key."""
+    return state_directory() / "train"

@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--free", action="store_true", help="remove the states of finished trainings")
     options.add_argument("--all", action="store_true", help="with --free: also those that could still go on")
     chosen = options.parse_args(arguments)
-    parent = paths.state_directory() / "train"
+    parent = paths.training_states()
     states = kept_states(parent)
     for kept in states:
         say(describe(kept))

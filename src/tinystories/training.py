@@ -50,7 +50,7 @@ def train(params: Params, experiment: str | None) -> None:
         compute_deterministically()
     backend = choose_backend(params, corpus.meta.vocab_size)
     keep_freed_memory()
-    states, identity = paths.state_directory() / "train", training_identity(params, corpus.meta)
+    states, identity = paths.training_states(), training_identity(params, corpus.meta)
     conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
     use_threads(conditions)
     with locked_state(states, training_key(identity, conditions)) as state, StopRequest() as stop:
@@ -158,7 +158,7 @@ class Training:
         # A clock that was set back meanwhile does not make it end before it started.
         self._progress.ended = max(_now(), _later(self._progress.started, self._progress.seconds))
         self._state.save(self._engine.tensors(), self._progress)
-        prune(paths.state_directory() / "train", self._key)
+        prune(paths.training_states(), self._key)
         self._write_results()
 
     def _introduce(self) -> None:
