@@ -47,14 +47,14 @@ bench-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 state: $(VENV)/.installed
-	@$(BIN)/python -m tinystories.retention
+	@$(BIN)/python -m tinystories.training.retention
 
 # ARGS=--all frees those of interrupted trainings too
 clean-state: $(VENV)/.installed
-	@$(BIN)/python -m tinystories.retention --free $(ARGS)
+	@$(BIN)/python -m tinystories.training.retention --free $(ARGS)
 
 torture: $(VENV)/.installed-dev
-	$(RUN) python -m tests.torture $(ARGS)
+	$(RUN) python -m tests.support.torture $(ARGS)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later, as in `make PYTHON=python3.12 quickstart`" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'

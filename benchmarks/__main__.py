@@ -8,7 +8,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from benchmarks.results import merge, result_file, table
-from tinystories.backend import choose_device
+from tinystories.model.device import choose_device
 
 DEFAULT = ("train_step", "tokenizing", "generating", "overhead")
 LONG = ("quality",)

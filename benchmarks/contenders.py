@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from benchmarks.machine import synchronize
 from benchmarks.peers import Peer, matrix_weights, parameter_count
 from benchmarks.work import flops_per_step
-from tinystories.backend import choose_backend, keep_freed_memory
-from tinystories.engine import Engine
-from tinystories.params import Params
-from tinystories.tokens import TokenArray
-from tinystories.windows import Windows
+from tinystories.common.params import Params
+from tinystories.tokenization.token_files import TokenArray
+from tinystories.training.backend import choose_backend, tune_malloc
+from tinystories.training.batches import WindowSampler
+from tinystories.training.step import TrainStep
 
 WARM_UP = 2  # steps: the first compiles, the second may compile again or record a CUDA graph
 
@@ -146,9 +146,9 @@ def in_turn(contenders: Sequence[Contender | Apart], rounds: int, round_seconds:
 
 def ours(params: Params, vocab_size: int, tokens: TokenArray) -> Contender:
     """The library's engine, on the device and in the precision that `params.train` says."""
-    keep_freed_memory()  # as the train stage does
+    tune_malloc()  # as the train stage does
     backend = choose_backend(params, vocab_size)
-    engine = Engine(params, vocab_size, tokens, backend)
+    engine = TrainStep(params, vocab_size, tokens, backend)
     variant = f"{backend.precision}, {'compiled' if backend.compiled else 'eager'}"
     flops = flops_per_step(matrix_weights(engine.model), params)
     return Contender("ours", variant, engine.step, parameter_count(engine.model), flops, backend.device)
@@ -207,10 +207,10 @@ def peer_contender(
     Where `losses` is given each step appends its loss (and waits for the device).
     """
     if variant.keeps_memory:
-        keep_freed_memory()
+        tune_malloc()
     torch.manual_seed(0)
     model = peer.build(params.model, vocab_size, variant.attention).to(device)
-    windows = Windows(tokens, params.model.context_length, params.train.batch_size, params.seed)
+    windows = WindowSampler(tokens, params.model.context_length, params.train.batch_size, params.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     loss_of: Callable[[Tensor, Tensor], Tensor] = _Loss(model)
     if variant.compiled:

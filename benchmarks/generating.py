@@ -17,14 +17,14 @@ import torch
 from transformers import AutoModelForCausalLM, logging
 
 from benchmarks.results import Result, table
-from tinystories.checkpoint import save_checkpoint
-from tinystories.generation import generate
-from tinystories.kernels import compile_kernels
-from tinystories.model import GPT
-from tinystories.params import Model as Shape
-from tinystories.tokenizer import END_OF_TEXT_ID
+from tinystories.common.params import ModelConfig
+from tinystories.common.special_tokens import END_OF_TEXT_ID
+from tinystories.inference.generate import generate
+from tinystories.model.checkpoint import save_checkpoint
+from tinystories.model.cpu_kernels import compile_kernels
+from tinystories.model.gpt import GPT
 
-SHAPE = Shape(context_length=128, embedding_size=256, layers=8, heads=16)
+SHAPE = ModelConfig(context_length=128, embedding_size=256, layers=8, heads=16)
 VOCABULARY = 10_000
 PROMPT, NEW = 16, 64  # tokens
 TURNS = 3
@@ -80,7 +80,7 @@ def _row(batch: int, mode: str, precision: str, contenders: dict[str, Callable[[
 def _contenders(model: GPT, checkpoint: Path, precision: str, batch: int, mode: str) -> dict[str, Callable[[], int]]:
     """Functions that write `batch` texts and return how many tokens they wrote."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    ours = model.frozen(dtype)
+    ours = model.inference_copy(dtype)
     compile_kernels(SHAPE.head_size, dtype)  # as the stage train does, two seconds once
     theirs = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
     theirs.generation_config.eos_token_id = None
@@ -111,7 +111,7 @@ def _random_model() -> GPT:
     model.initialize(0)
     torch.manual_seed(0)
     with torch.no_grad():
-        for weight in (model.attention_out, model.feed_forward_out):
+        for weight in (model.o_proj, model.down_proj):
             weight.normal_(std=0.02)
         model.embedding.normal_(std=0.2)
         model.embedding[END_OF_TEXT_ID] = 0

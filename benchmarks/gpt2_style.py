@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinystories.attention import mix
-from tinystories.params import Model as Shape
+from tinystories.common.params import ModelConfig
+from tinystories.model.attention import mix
 
 INIT_STD = 0.02
 BETAS = (0.9, 0.95)
@@ -26,11 +26,13 @@ CLIP = 1.0
 class GPT2Style(nn.Module):
     """Letters in shapes: B batch, T tokens, D embedding, L layers, V vocabulary."""
 
-    def __init__(self, shape: Shape, vocab_size: int, seed: int, compute_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, seed: int, compute_dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        self.shape = shape
+        self.config = config
         self.compute_dtype = compute_dtype
-        layers, width = shape.layers, shape.embedding_size
+        layers, width = config.layers, config.embedding_size
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*size: int, std: float = INIT_STD) -> nn.Parameter:
@@ -41,16 +43,16 @@ class GPT2Style(nn.Module):
 
         residual_std = INIT_STD / math.sqrt(2 * layers)
         self.embedding = normal(vocab_size, width)
-        self.positions = normal(shape.context_length, width)
-        self.norm_final = constant(1.0, width)
+        self.positions = normal(config.context_length, width)
+        self.final_norm = constant(1.0, width)
         self.norm_final_bias = constant(0.0, width)
         self.blocks = nn.ParameterDict(
             {
-                "norm_attention": constant(1.0, layers, width),
+                "attn_norm": constant(1.0, layers, width),
                 "norm_attention_bias": constant(0.0, layers, width),
-                "attention_in": normal(layers, 3 * width, width),
+                "qkv_proj": normal(layers, 3 * width, width),
                 "attention_in_bias": constant(0.0, layers, 3 * width),
-                "attention_out": normal(layers, width, width, std=residual_std),
+                "o_proj": normal(layers, width, width, std=residual_std),
                 "attention_out_bias": constant(0.0, layers, width),
                 "norm_mlp": constant(1.0, layers, width),
                 "norm_mlp_bias": constant(0.0, layers, width),
@@ -67,16 +69,16 @@ class GPT2Style(nn.Module):
         x_BTD = (F.embedding(tokens, self.embedding) + self.positions[:length]).to(dtype)
         width = x_BTD.shape[-1:]
         stacks = {name: stack.to(dtype).unbind() for name, stack in self.blocks.items()}
-        for layer in range(self.shape.layers):
+        for layer in range(self.config.layers):
             w = {name: stack[layer] for name, stack in stacks.items()}
-            x1 = F.layer_norm(x_BTD, width, w["norm_attention"], w["norm_attention_bias"])
-            projected = F.linear(x1, w["attention_in"], w["attention_in_bias"])
-            q, k, v = projected.view(*tokens.shape, 3, self.shape.heads, self.shape.head_size).unbind(2)
-            x_BTD = x_BTD + F.linear(mix(q, k, v).flatten(2), w["attention_out"], w["attention_out_bias"])
+            x1 = F.layer_norm(x_BTD, width, w["attn_norm"], w["norm_attention_bias"])
+            projected = F.linear(x1, w["qkv_proj"], w["attention_in_bias"])
+            q, k, v = projected.view(*tokens.shape, 3, self.config.heads, self.config.head_size).unbind(2)
+            x_BTD = x_BTD + F.linear(mix(q, k, v).flatten(2), w["o_proj"], w["attention_out_bias"])
             x2 = F.layer_norm(x_BTD, width, w["norm_mlp"], w["norm_mlp_bias"])
             up = F.gelu(F.linear(x2, w["mlp_in"], w["mlp_in_bias"]), approximate="tanh")
             x_BTD = x_BTD + F.linear(up, w["mlp_out"], w["mlp_out_bias"])
-        x_BTD = F.layer_norm(x_BTD, width, self.norm_final.to(dtype), self.norm_final_bias.to(dtype))
+        x_BTD = F.layer_norm(x_BTD, width, self.final_norm.to(dtype), self.norm_final_bias.to(dtype))
         return F.linear(x_BTD, self.embedding.to(dtype))
 
     def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:

@@ -21,10 +21,10 @@ from benchmarks import train_step
 from benchmarks.machine import synchronize
 from benchmarks.results import Result, merge, result_file, table
 from benchmarks.work import ROOT, TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
-from tinystories.backend import choose_backend
-from tinystories.engine import Engine
-from tinystories.reading import read_json
-from tinystories.tokens import TokenArray
+from tinystories.common.reading import read_json
+from tinystories.tokenization.token_files import TokenArray
+from tinystories.training.backend import choose_backend
+from tinystories.training.step import TrainStep
 
 CHECKED_STEPS = 20
 # Nats a token, the largest difference of any step's loss. In fp32 only the order of sums differs; bf16 has 8 bits.
@@ -122,11 +122,11 @@ def waiting(device: torch.device, tiny: bool) -> Result:
     }
 
 
-def _engine(tiny: bool, **train: Any) -> Engine:
+def _engine(tiny: bool, **train: Any) -> TrainStep:
     params = benchmark_params(tiny, **train)
     vocab_size = TINY_VOCABULARY if tiny else VOCABULARY
     tokens: TokenArray = zipf_tokens(10_000 if tiny else 2_000_000, vocab_size)
-    return Engine(params, vocab_size, tokens, choose_backend(params, vocab_size))
+    return TrainStep(params, vocab_size, tokens, choose_backend(params, vocab_size))
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from tinystories.backend import Backend, describe_environment, processor
+from tinystories.model.device import processor
+from tinystories.training.backend import Backend, describe_environment
 
 PACKAGES = ("numpy", "transformers", "litgpt", "x-transformers", "tokenizers", "tiktoken", "triton")
 

@@ -27,9 +27,9 @@ from typing import Any
 
 from benchmarks.results import Result
 from benchmarks.work import REFERENCE, ROOT, TINY
-from tinystories.params import Model, Params, load_params
+from tinystories.common.params import ModelConfig, Params, load_params
 
-SMALL = Model(context_length=256, embedding_size=128, layers=4, heads=2)  # that of `make quickstart`
+SMALL = ModelConfig(context_length=256, embedding_size=128, layers=4, heads=2)  # that of `make quickstart`
 COUNTED = ("inside", "outside", "background")
 WARM_UP = 5  # steps before the count begins
 OPENING = 60.0  # seconds that MLflow may take to open its run
@@ -54,8 +54,8 @@ def measure(tiny: bool = False) -> Result:
     }
 
 
-def _row(name: str, shape: Model, batch: int, vocab_size: int, stories: int, steps: int) -> dict[str, Any]:
-    work = {"model": shape.model_dump(), "batch": batch, "vocabulary": vocab_size, "stories": stories, "steps": steps}
+def _row(name: str, config: ModelConfig, batch: int, vocab_size: int, stories: int, steps: int) -> dict[str, Any]:
+    work = {"model": config.model_dump(), "batch": batch, "vocabulary": vocab_size, "stories": stories, "steps": steps}
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW"))}
     environment |= {
         "PYTHONPATH": os.pathsep.join(str(path) for path in (ROOT, ROOT / "stages")),
@@ -121,7 +121,10 @@ def _train_accounted(work: dict[str, Any]) -> None:
     import download
     import tokenize_to_memmap
     import train_tokenizer
-    from tinystories import engine, state, tracking, training
+    from tinystories.tracking import mlflow_run as tracking
+    from tinystories.training import resume as state
+    from tinystories.training import step as engine
+    from tinystories.training import trainer as training
 
     params = _params(work)
     for stage in (download, train_tokenizer, tokenize_to_memmap):
@@ -130,12 +133,12 @@ def _train_accounted(work: dict[str, Any]) -> None:
     steps = params.train.steps
     account = Account(WARM_UP, steps)
     saves: list[int] = []
-    bare_step, save, open_run = engine.Engine.step, state.State.save, tracking.Run.start
+    bare_step, save, open_run = engine.TrainStep.step, state.ResumeCheckpoint.save, tracking.Run.start
 
-    def counted_step(self: engine.Engine, number: int) -> None:
+    def counted_step(self: engine.TrainStep, number: int) -> None:
         account.step(number, lambda n: bare_step(self, n))
 
-    def counted_save(self: state.State, tensors: Any, progress: state.Progress) -> None:
+    def counted_save(self: state.ResumeCheckpoint, tensors: Any, progress: state.Progress) -> None:
         saves.append(progress.step)
         save(self, tensors, progress)
 
@@ -143,8 +146,8 @@ def _train_accounted(work: dict[str, Any]) -> None:
         open_run(self)
         account.opened.set()
 
-    engine.Engine.step = counted_step  # type: ignore[method-assign, assignment]
-    state.State.save = counted_save  # type: ignore[method-assign]
+    engine.TrainStep.step = counted_step  # type: ignore[method-assign, assignment]
+    state.ResumeCheckpoint.save = counted_save  # type: ignore[method-assign]
     tracking.Run.start = noticed_open  # type: ignore[method-assign]
     training.train(params, experiment=None)
     between = [step for step in saves if account.first < step < steps]

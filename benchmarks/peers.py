@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinystories.params import Model as Shape
+from tinystories.common.params import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Peer:
 
     name: str
     package: str
-    build: Callable[[Shape, int, str], nn.Module]
+    build: Callable[[ModelConfig, int, str], nn.Module]
     attentions: tuple[str, ...] = ("sdpa",)
 
     @property
@@ -33,12 +33,12 @@ class Peer:
 class GPT2(nn.Module):
     """A compact GPT-2 as in nanoGPT: learned positions, LayerNorm, GELU, biases."""
 
-    def __init__(self, shape: Shape, vocab_size: int, attention: str) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int, attention: str) -> None:
         super().__init__()
-        width = shape.embedding_size
+        width = config.embedding_size
         self.embedding = nn.Embedding(vocab_size, width)
-        self.positions = nn.Embedding(shape.context_length, width)
-        self.blocks = nn.ModuleList(GPT2Block(width, shape.heads, attention) for _ in range(shape.layers))
+        self.positions = nn.Embedding(config.context_length, width)
+        self.blocks = nn.ModuleList(GPT2Block(width, config.heads, attention) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -55,13 +55,13 @@ class GPT2Block(nn.Module):
     def __init__(self, width: int, heads: int, attention: str) -> None:
         super().__init__()
         self.heads, self.attention = heads, attention
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention_in, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.attn_norm, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv_proj, self.o_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
-        projected = self.attention_in(self.norm_attention(x)).view(batch, length, 3, self.heads, width // self.heads)
+        projected = self.qkv_proj(self.attn_norm(x)).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = projected.permute(2, 0, 3, 1, 4)
         if self.attention == "sdpa":
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -69,7 +69,7 @@ class GPT2Block(nn.Module):
             hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
             scores = (q @ k.transpose(-2, -1)) * k.shape[-1] ** -0.5
             mixed = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
-        x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
+        x = x + self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         changed: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x)), approximate="tanh"))
         return x + changed
 
@@ -78,13 +78,13 @@ class Encoder(nn.Module):
     """PyTorch's own layers as the public baseline uses them: learned positions, feed-forward only as wide as the
     embedding, normalised after each part (PyTorch's default), a causal mask."""
 
-    def __init__(self, shape: Shape, vocab_size: int, attention: str) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int, attention: str) -> None:
         super().__init__()
-        width = shape.embedding_size
+        width = config.embedding_size
         self.embedding = nn.Embedding(vocab_size, width)
-        self.positions = nn.Embedding(shape.context_length, width)
-        layer = nn.TransformerEncoderLayer(width, shape.heads, dim_feedforward=width, dropout=0.0, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
+        self.positions = nn.Embedding(config.context_length, width)
+        layer = nn.TransformerEncoderLayer(width, config.heads, dim_feedforward=width, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -106,15 +106,15 @@ class Logits(nn.Module):
         return logits
 
 
-def transformers_gpt2(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+def transformers_gpt2(config: ModelConfig, vocab_size: int, attention: str) -> nn.Module:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
         vocab_size=vocab_size,
-        n_positions=shape.context_length,
-        n_embd=shape.embedding_size,
-        n_layer=shape.layers,
-        n_head=shape.heads,
+        n_positions=config.context_length,
+        n_embd=config.embedding_size,
+        n_layer=config.layers,
+        n_head=config.heads,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -125,16 +125,16 @@ def transformers_gpt2(shape: Shape, vocab_size: int, attention: str) -> nn.Modul
     return Logits(GPT2LMHeadModel(config))
 
 
-def transformers_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+def transformers_llama(config: ModelConfig, vocab_size: int, attention: str) -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=vocab_size,
-        max_position_embeddings=shape.context_length,
-        hidden_size=shape.embedding_size,
-        intermediate_size=shape.feed_forward_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
+        max_position_embeddings=config.context_length,
+        hidden_size=config.embedding_size,
+        intermediate_size=config.mlp_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
@@ -143,17 +143,17 @@ def transformers_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Modu
     return Logits(LlamaForCausalLM(config))
 
 
-def litgpt_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+def litgpt_llama(config: ModelConfig, vocab_size: int, attention: str) -> nn.Module:
     from litgpt import GPT, Config
 
     config = Config(
-        block_size=shape.context_length,
+        block_size=config.context_length,
         vocab_size=vocab_size,
         padded_vocab_size=vocab_size,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        n_embd=shape.embedding_size,
-        intermediate_size=shape.feed_forward_size,
+        n_layer=config.layers,
+        n_head=config.heads,
+        n_embd=config.embedding_size,
+        intermediate_size=config.mlp_size,
         bias=False,
         rotary_percentage=1.0,
         parallel_residual=False,
@@ -166,25 +166,25 @@ def litgpt_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
     return cast(nn.Module, model)
 
 
-def x_transformers_llama(shape: Shape, vocab_size: int, attention: str) -> nn.Module:
+def x_transformers_llama(config: ModelConfig, vocab_size: int, attention: str) -> nn.Module:
     from x_transformers import Decoder, TransformerWrapper
 
     layers = Decoder(
-        dim=shape.embedding_size,
-        depth=shape.layers,
-        heads=shape.heads,
-        attn_dim_head=shape.head_size,
+        dim=config.embedding_size,
+        depth=config.layers,
+        heads=config.heads,
+        attn_dim_head=config.head_size,
         attn_flash=attention == "sdpa",
         rotary_pos_emb=True,
         use_rmsnorm=True,
         ff_swish=True,
         ff_glu=True,
         ff_no_bias=True,
-        ff_mult=shape.feed_forward_size / shape.embedding_size,
+        ff_mult=config.mlp_size / config.embedding_size,
     )
     model = TransformerWrapper(
         num_tokens=vocab_size,
-        max_seq_len=shape.context_length,
+        max_seq_len=config.context_length,
         attn_layers=layers,
         use_abs_pos_emb=False,
         tie_embedding=True,

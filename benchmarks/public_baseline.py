@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinystories.params import Model as Shape
-from tinystories.tokens import TokenArray
-from tinystories.windows import IntArray
+from tinystories.common.params import ModelConfig
+from tinystories.tokenization.token_files import TokenArray
+from tinystories.training.batches import IntArray
 
 LEARNING_RATE = 5e-5
 DROPOUT = 0.1
@@ -24,43 +24,45 @@ DROPOUT = 0.1
 class Block(nn.Module):
     """One transformer block. Shapes: (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = shape.embedding_size
-        self.shape = shape
-        self.norm_attention, self.norm_feed_forward = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention_in, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feed_forward_in, self.feed_forward_out = nn.Linear(width, width), nn.Linear(width, width)
+        width = config.embedding_size
+        self.config = config
+        self.attn_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv_proj, self.o_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.gate_up_proj, self.down_proj = nn.Linear(width, width), nn.Linear(width, width)
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x_BTD: Tensor, hidden_TT: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.dropout(self._attention(self.norm_attention(x_BTD), hidden_TT))
-        up = F.relu(self.feed_forward_in(self.norm_feed_forward(x_BTD)))
-        added_BTD: Tensor = self.dropout(self.feed_forward_out(up))
+        x_BTD = x_BTD + self.dropout(self._attention(self.attn_norm(x_BTD), hidden_TT))
+        up = F.relu(self.gate_up_proj(self.mlp_norm(x_BTD)))
+        added_BTD: Tensor = self.dropout(self.down_proj(up))
         return x_BTD + added_BTD
 
     def _attention(self, x_BTD: Tensor, hidden_TT: Tensor) -> Tensor:
         batch, length, width = x_BTD.shape
-        heads, size = self.shape.heads, self.shape.head_size
-        q, k, v = self.attention_in(x_BTD).view(batch, length, 3, heads, size).permute(2, 0, 3, 1, 4)
+        heads, size = self.config.heads, self.config.head_size
+        q, k, v = self.qkv_proj(x_BTD).view(batch, length, 3, heads, size).permute(2, 0, 3, 1, 4)
         scores: Tensor = (q * size**-0.5) @ k.transpose(-2, -1)
         mixed: Tensor = scores.masked_fill(hidden_TT, float("-inf")).softmax(-1).to(v.dtype) @ v
-        mixed_BTD: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
+        mixed_BTD: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return mixed_BTD
 
 
 class PublicBaseline(nn.Module):
     """Letters in shapes: B batch, T tokens, D embedding, V vocabulary."""
 
-    def __init__(self, shape: Shape, vocab_size: int, seed: int, compute_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, seed: int, compute_dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        self.shape = shape
+        self.config = config
         self.compute_dtype = compute_dtype
         torch.manual_seed(seed)  # also of the dropout, which draws from PyTorch's one generator
-        self.embedding = nn.Parameter(torch.randn(vocab_size, shape.embedding_size))
-        self.positions = nn.Parameter(torch.randn(shape.context_length, shape.embedding_size))
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.norm_final = nn.LayerNorm(shape.embedding_size)
+        self.embedding = nn.Parameter(torch.randn(vocab_size, config.embedding_size))
+        self.positions = nn.Parameter(torch.randn(config.context_length, config.embedding_size))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.embedding_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token that follows each token. Shapes: (B, T) -> (B, T, V)."""
@@ -71,7 +73,7 @@ class PublicBaseline(nn.Module):
             x_BTD = F.embedding(tokens, self.embedding) + self.positions[:length]
             for block in self.blocks:
                 x_BTD = block(x_BTD, hidden)
-            logits: Tensor = F.linear(self.norm_final(x_BTD), self.embedding)
+            logits: Tensor = F.linear(self.final_norm(x_BTD), self.embedding)
         return logits
 
     def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:

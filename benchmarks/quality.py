@@ -26,11 +26,11 @@ from benchmarks.recipes import LIBRARY, RATES, RECIPES, SHAPES, describe, for_sc
 from benchmarks.results import RESULTS
 from benchmarks.results import table as format_table
 from benchmarks.stories import VOCAB_SIZE, Stories, prepare_stories
-from tinystories.backend import choose_backend, describe_environment
-from tinystories.console import say, warn
-from tinystories.errors import UserError
-from tinystories.params import Params
-from tinystories.scoring import score
+from tinystories.common.console import info, warn
+from tinystories.common.errors import UserError
+from tinystories.common.params import Params
+from tinystories.inference.loss_eval import score
+from tinystories.training.backend import choose_backend, describe_environment
 
 SEEDS = (1, 2, 3)
 USUAL_RATES = (6e-4, 1e-3, 1.5e-3)
@@ -88,7 +88,7 @@ def run(
     if not dev_only:
         same = [row for row in same if row["valid_loss"] is not None]
     if found := next((row for row in same if row.items() >= names.items()), None):
-        say(f"{_label(found)}, {steps:,} steps, seed {seed}: done before")
+        info(f"{_label(found)}, {steps:,} steps, seed {seed}: done before")
         return found
     # Where two recipes compute the same (the trial's, while it is today's), one training serves both.
     measured = {k: v for k, v in same[0].items() if k not in names} if same else None
@@ -98,7 +98,7 @@ def run(
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
-    say(f"{_label(row)}, {steps:,} steps, seed {seed}: dev {row['dev_loss']:.4f}, valid {row['valid_loss'] or '-'}")
+    info(f"{_label(row)}, {steps:,} steps, seed {seed}: dev {row['dev_loss']:.4f}, valid {row['valid_loss'] or '-'}")
     return row
 
 
@@ -107,7 +107,7 @@ def _train(recipe: str, params: Params, rate: float, stories: Stories, dev_only:
     backend = choose_backend(params, stories.vocab_size)
     steps, step_tokens = params.train.steps, params.train.batch_size * params.model.context_length
     step, model = prepare(recipe, params, rate, stories, backend)
-    say(f"{recipe}, seed {params.seed}: first loss {step(0).item():.3f}")
+    info(f"{recipe}, seed {params.seed}: first loss {step(0).item():.3f}")
     start = time.monotonic()
     logged, mean = 0, 0.0
     recent = torch.zeros((), device=backend.device)
@@ -116,7 +116,7 @@ def _train(recipe: str, params: Params, rate: float, stories: Stories, dev_only:
         if (number + 1) % LOG_EVERY == 0 or number + 1 == steps:
             mean = recent.item() / (number - logged)
             speed = number * step_tokens / (time.monotonic() - start)
-            say(f"{recipe}, seed {params.seed}, step {number + 1:,}: loss {mean:.4f}, {speed:,.0f} tokens/s")
+            info(f"{recipe}, seed {params.seed}, step {number + 1:,}: loss {mean:.4f}, {speed:,.0f} tokens/s")
             logged = number
             recent.zero_()
     seconds = time.monotonic() - start

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from benchmarks import gpt2_style, public_baseline
 from benchmarks.stories import ROOT, Stories
-from tinystories.backend import Backend
-from tinystories.engine import Engine
-from tinystories.errors import UserError
-from tinystories.model import GPT
-from tinystories.params import Params, load_params
-from tinystories.tokens import TokenArray
-from tinystories.windows import IntArray, Windows
+from tinystories.common.errors import UserError
+from tinystories.common.params import Params, load_params
+from tinystories.model.gpt import GPT
+from tinystories.tokenization.token_files import TokenArray
+from tinystories.training.backend import Backend
+from tinystories.training.batches import IntArray, WindowSampler
+from tinystories.training.step import TrainStep
 
 LIBRARY = ("ours", "trial")  # trained by the library itself
 RATES = {"usual": 1e-3, "baseline": public_baseline.LEARNING_RATE}  # peak learning rates of the others
@@ -120,7 +120,7 @@ def prepare(
     """The training step of a recipe, and the model that it trains."""
     tokens, shape, batch_size = stories.tokens("train"), params.model, params.train.batch_size
     if recipe in LIBRARY:
-        engine = Engine(params, stories.vocab_size, tokens, backend)
+        engine = TrainStep(params, stories.vocab_size, tokens, backend)
 
         def library_step(number: int) -> Tensor:
             engine.loss_sum.zero_()
@@ -148,7 +148,7 @@ def prepare(
 
 def windows_without_replacement(tokens: TokenArray, params: Params) -> Batches:
     """The batches that the library trains on."""
-    windows = Windows(tokens, params.model.context_length, params.train.batch_size, params.seed)
+    windows = WindowSampler(tokens, params.model.context_length, params.train.batch_size, params.seed)
 
     def batch(number: int) -> tuple[IntArray, IntArray]:
         rows = windows.batches(number, 1)[0]

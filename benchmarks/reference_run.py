@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.work import TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
-from tinystories.backend import choose_backend
-from tinystories.engine import Engine
-from tinystories.files import write_json
-from tinystories.generation import generate
-from tinystories.model import GPT
-from tinystories.params import Params
-from tinystories.tokenizer import END_OF_TEXT_ID
-from tinystories.tokens import TokenArray, open_tokens, read_meta
+from tinystories.common.files import write_json
+from tinystories.common.params import Params
+from tinystories.common.special_tokens import END_OF_TEXT_ID
+from tinystories.inference.generate import generate
+from tinystories.model.gpt import GPT
+from tinystories.tokenization.token_files import TokenArray, open_tokens, read_meta
+from tinystories.training.backend import choose_backend
+from tinystories.training.step import TrainStep
 
 TRAIN_TOKENS, VALID_TOKENS = 20_000_000, 5_400_000  # the second is about what the official validation stories have
 BYTES_A_TOKEN = 4.12  # as with the official stories and 10,000 entries
@@ -47,7 +47,7 @@ def run(params: Params, tokens: Path | None, begin: float, budget: float, tiny: 
     vocab_size, train_tokens, valid_tokens, valid_bytes = tokens_to_train_on(tokens, tiny)
     backend = choose_backend(params, vocab_size)
     prepared = time.perf_counter()
-    engine = Engine(params, vocab_size, train_tokens, backend)
+    engine = TrainStep(params, vocab_size, train_tokens, backend)
     steps, log_every = params.train.steps, params.train.log_every
     seconds: dict[str, float] = {"imports and tokens": prepared - begin}
     rows: list[tuple[int, float, float]] = []  # step, mean loss since the row before, seconds since the start
@@ -63,7 +63,7 @@ def run(params: Params, tokens: Path | None, begin: float, budget: float, tiny: 
             rows.append((step, loss, time.perf_counter() - begin))
         if step % params.train.steps_per_epoch == 0:
             start = time.perf_counter()
-            model = engine.model.frozen()
+            model = engine.model.inference_copy()
             valid = engine.score(valid_tokens, valid_bytes)
             validated = time.perf_counter()
             _draw_samples(model, params)

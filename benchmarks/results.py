@@ -8,8 +8,8 @@ import torch
 
 from benchmarks import machine
 from benchmarks.work import ROOT
-from tinystories.files import write_json
-from tinystories.reading import read_json
+from tinystories.common.files import write_json
+from tinystories.common.reading import read_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 

@@ -9,13 +9,14 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tinystories.console import say
-from tinystories.corpus import read_stories
-from tinystories.errors import UserError
-from tinystories.files import one_at_a_time, sha256_of, write_json
-from tinystories.reading import read_json
-from tinystories.tokenizer import save_tokenizer, train_tokenizer
-from tinystories.tokens import Split, TokenArray, open_tokens, write_tokens
+from tinystories.common.console import info
+from tinystories.common.errors import UserError
+from tinystories.common.files import file_lock, sha256_of, write_json
+from tinystories.common.reading import read_json
+from tinystories.corpus.stories import read_stories
+from tinystories.encoding.writer import write_tokens
+from tinystories.tokenization.token_files import Split, TokenArray, open_tokens
+from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".state" / "benchmarks"
@@ -50,9 +51,9 @@ def prepare_stories(sample: Path | None = None, cache: Path = CACHE, vocab_size:
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     directory = cache / f"stories-{key}"
     directory.mkdir(parents=True, exist_ok=True)
-    with one_at_a_time(directory / "lock", f"{directory}: waiting for another process that makes the token files"):
+    with file_lock(directory / "lock", f"{directory}: waiting for another process that makes the token files"):
         if not (directory / "meta.json").exists():
-            say(f"Making the token files in {directory}")
+            info(f"Making the token files in {directory}")
             write_json(directory / "meta.json", _make(directory, *files, vocab_size))
     meta = read_json(directory / "meta.json")
     return Stories(directory, key, vocab_size, {name: Split(**split) for name, split in meta.items()})

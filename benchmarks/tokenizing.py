@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from tinystories import storygen
-from tinystories.corpus import read_stories, write_stories
-from tinystories.tokenizer import END_OF_TEXT_ID, load_tokenizer, save_tokenizer, train_tokenizer
-from tinystories.tokens import write_tokens
+from tinystories.common.special_tokens import END_OF_TEXT_ID
+from tinystories.corpus.stories import read_stories, write_stories
+from tinystories.encoding.writer import write_tokens
+from tinystories.sources import storygen
+from tinystories.tokenization.tokenizer import load_tokenizer
+from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5

@@ -11,10 +11,10 @@ from benchmarks.contenders import WARM_UP, Apart, Contender, Variant, in_turn, m
 from benchmarks.peers import PEERS, Peer
 from benchmarks.results import Result
 from benchmarks.work import TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
-from tinystories.backend import choose_device
-from tinystories.console import say
-from tinystories.params import Params
-from tinystories.tokens import TokenArray
+from tinystories.common.console import info
+from tinystories.common.params import Params
+from tinystories.model.device import choose_device
+from tinystories.tokenization.token_files import TokenArray
 
 ROUNDS = 5
 TOKENS = 2_000_000
@@ -81,7 +81,7 @@ def measure(
         else:
             contender, tried = _best_variant(peer, work, device, deadline, tiny)
         notes.append(f"{peer.name}, tokens/s in a first short try: {'; '.join(tried)}")
-        say(notes[-1])
+        info(notes[-1])
         if contender:
             compare(contender)
         if device.type == "cpu" and len(peer.attentions) > 1 and not tiny:

@@ -5,17 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from tinystories.encoding import STORED
-from tinystories.params import Model, Params, load_params
-from tinystories.tokens import TokenArray
+from tinystories.common.params import ModelConfig, Params, load_params
+from tinystories.tokenization.token_files import TOKEN_DTYPE, TokenArray
 
 ROOT = Path(__file__).resolve().parent.parent
 
 VOCABULARY = 10_000
-REFERENCE = Model(context_length=128, embedding_size=256, layers=8, heads=16)
+REFERENCE = ModelConfig(context_length=128, embedding_size=256, layers=8, heads=16)
 REFERENCE_BATCH = 32
 TINY_VOCABULARY = 64
-TINY = Model(context_length=16, embedding_size=16, layers=2, heads=2)
+TINY = ModelConfig(context_length=16, embedding_size=16, layers=2, heads=2)
 TINY_BATCH = 4
 
 
@@ -25,9 +24,9 @@ def benchmark_params(tiny: bool = False, **train: Any) -> Params:
     `tiny` gives sizes for tests instead; keywords replace keys of the section `train`.
     """
     params = load_params(ROOT / "params.yaml")
-    shape, batch = (TINY, TINY_BATCH) if tiny else (REFERENCE, REFERENCE_BATCH)
+    config, batch = (TINY, TINY_BATCH) if tiny else (REFERENCE, REFERENCE_BATCH)
     changed = params.train.model_copy(update={"batch_size": batch, **train})
-    return params.model_copy(update={"model": shape, "train": changed, "seed": 1337})
+    return params.model_copy(update={"model": config, "train": changed, "seed": 1337})
 
 
 def zipf_tokens(count: int, vocab_size: int, seed: int = 0) -> TokenArray:
@@ -37,7 +36,7 @@ def zipf_tokens(count: int, vocab_size: int, seed: int = 0) -> TokenArray:
     """
     shares = 1 / np.arange(1, vocab_size + 1)
     drawn = np.random.default_rng(seed).random(count)
-    return np.searchsorted(np.cumsum(shares / shares.sum())[:-1], drawn).astype(STORED)
+    return np.searchsorted(np.cumsum(shares / shares.sum())[:-1], drawn).astype(TOKEN_DTYPE)
 
 
 def flops_per_step(matrix_weights: int, params: Params) -> float:
@@ -47,6 +46,6 @@ def flops_per_step(matrix_weights: int, params: Params) -> float:
     addition forward and twice that backward. Attention's two products cost 4 · D a query and key, and a causal query
     has T / 2 keys on average: 2 · L · T · D forward, three times that in all. Nothing else is counted.
     """
-    shape = params.model
-    of_a_token = 6.0 * matrix_weights + 6.0 * shape.layers * shape.context_length * shape.embedding_size
-    return of_a_token * params.train.batch_size * shape.context_length
+    config = params.model
+    of_a_token = 6.0 * matrix_weights + 6.0 * config.layers * config.context_length * config.embedding_size
+    return of_a_token * params.train.batch_size * config.context_length

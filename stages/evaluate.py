@@ -6,12 +6,14 @@ from pathlib import Path
 # This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from tinystories.params import Params
-from tinystories.stage import run_stage
+from tinystories.common.params import Params
+from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.evaluation import evaluate  # torch takes seconds to import: the parameters are checked before
+    from tinystories.evaluation.evaluate import (
+        evaluate,  # torch takes seconds to import: the parameters are checked before
+    )
 
     evaluate(params)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 # This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from tinystories.params import Params
-from tinystories.paths import repository_root
-from tinystories.stage import run_stage
+from tinystories.common.params import Params
+from tinystories.common.paths import repository_root
+from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.tracking import publish  # heavy imports wait until the parameters are checked
+    from tinystories.publishing.publish import publish
 
     publish(params, repository_root(), name=os.environ.get("DVC_EXP_NAME"))
 

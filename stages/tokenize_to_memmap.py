@@ -6,16 +6,17 @@ from pathlib import Path
 # This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from tinystories import paths
-from tinystories.params import Params
-from tinystories.stage import run_stage
+from tinystories.common import paths
+from tinystories.common.params import Params
+from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.corpus import read_stories
-    from tinystories.files import sha256_of
-    from tinystories.tokenizer import load_tokenizer
-    from tinystories.tokens import TokenMeta, write_meta, write_tokens
+    from tinystories.common.files import sha256_of
+    from tinystories.corpus.stories import read_stories
+    from tinystories.encoding.writer import write_meta, write_tokens
+    from tinystories.tokenization.token_files import TokenMeta
+    from tinystories.tokenization.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(paths.TOKENIZER)
     train, valid = (

@@ -6,14 +6,14 @@ from pathlib import Path
 # This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from tinystories import paths
-from tinystories.params import Params
-from tinystories.stage import run_stage
+from tinystories.common import paths
+from tinystories.common.params import Params
+from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.corpus import read_stories
-    from tinystories.tokenizer import save_tokenizer, train_tokenizer
+    from tinystories.corpus.stories import read_stories
+    from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
     size = paths.RAW_TRAIN.stat().st_size
     tokenizer = train_tokenizer(read_stories(paths.RAW_TRAIN), params.tokenizer.vocab_size, size)

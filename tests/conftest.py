@@ -21,13 +21,13 @@ import torch
 from hypothesis import settings
 from tokenizers import Tokenizer
 
-from tests.repository import Repository, make_repository
-from tests.small_training import NoRun, lay_out_tokens
-from tinystories.model import GPT
-from tinystories.params import Model as Shape
-from tinystories.params import Params, load_params
-from tinystories.tokenizer import save_tokenizer, train_tokenizer
-from tinystories.tokens import Split, write_tokens
+from tests.support.repository import Repository, make_repository
+from tests.support.small_training import NoRun, lay_out_tokens
+from tinystories.common.params import ModelConfig, Params, load_params
+from tinystories.encoding.writer import write_tokens
+from tinystories.model.gpt import GPT
+from tinystories.tokenization.token_files import Split
+from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,13 +75,13 @@ def token_file(
 
 
 @pytest.fixture(scope="session")
-def shape() -> Shape:
+def config() -> ModelConfig:
     """Every size differs from the others, so that a mixed-up axis is found."""
-    return Shape(context_length=12, embedding_size=24, layers=3, heads=2)
+    return ModelConfig(context_length=12, embedding_size=24, layers=3, heads=2)
 
 
 @pytest.fixture(scope="session")
-def small_params(shape: Shape) -> Params:
+def small_params(config: ModelConfig) -> Params:
     """The committed parameters with a small model, a short training and rates that outlive a change of the defaults."""
     params = load_params(ROOT / "params.yaml")
     train = params.train.model_copy(
@@ -91,16 +91,16 @@ def small_params(shape: Shape) -> Params:
         }
     )  # fmt: skip
     sample = params.sample.model_copy(update={"max_new_tokens": 20})
-    return params.model_copy(update={"model": shape, "train": train, "sample": sample, "seed": 5})
+    return params.model_copy(update={"model": config, "train": train, "sample": sample, "seed": 5})
 
 
 @pytest.fixture(scope="session")
-def random_model(shape: Shape) -> Callable[..., GPT]:
+def random_model(config: ModelConfig) -> Callable[..., GPT]:
     """Makes a model in which every weight, also gains and output projections, is random and matters."""
     import torch
 
-    def make(shape: Shape = shape, vocab_size: int = 300, seed: int = 0) -> GPT:
-        model = GPT(shape, vocab_size)
+    def make(config: ModelConfig = config, vocab_size: int = 300, seed: int = 0) -> GPT:
+        model = GPT(config, vocab_size)
         model.initialize(seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -118,7 +118,7 @@ def random_model(shape: Shape) -> Callable[..., GPT]:
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[dict[Any, Any]]:
     """What this process has compiled, nothing yet, for a test file to add to; afterwards all is as before."""
-    from tinystories.kernels import _kernels
+    from tinystories.model.cpu_kernels import _kernels
 
     before = dict(_kernels)
     _kernels.clear()
@@ -130,7 +130,7 @@ def kernels() -> Iterator[dict[Any, Any]]:
 @pytest.fixture
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where nothing has been compiled."""
-    monkeypatch.setattr("tinystories.kernels._kernels", {})
+    monkeypatch.setattr("tinystories.model.cpu_kernels._kernels", {})
 
 
 @pytest.fixture(scope="session")
@@ -164,10 +164,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: list[str
 @pytest.fixture
 def no_run(monkeypatch: pytest.MonkeyPatch) -> type[NoRun]:
     """Trainings tell MLflow nothing."""
-    from tinystories import training
+    from tinystories.training import trainer as training
 
     run = type("Run", (NoRun,), {"ended": []})
-    monkeypatch.setattr(training, "LiveRun", run)
+    monkeypatch.setattr(training, "AsyncRunLogger", run)
     return run
 
 

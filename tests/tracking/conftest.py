@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mlflow_record import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, write_csv
-from tinystories import live_run, mlflow_store, paths
+from tests.support.mlflow_record import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, write_csv
+from tinystories.common import paths
+from tinystories.tracking import async_logger as live_run
+from tinystories.tracking import mlflow_store
 
 REPOSITORY = Path(__file__).parents[2]
 

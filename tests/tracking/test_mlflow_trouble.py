@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.mlflow_record import (
+from tests.support.mlflow_record import (
     EPOCHS,
     HISTORY,
     assert_complete_and_single,
@@ -24,13 +24,15 @@ from tests.mlflow_record import (
     runs,
     stream,
 )
-from tinystories import live_run, paths
-from tinystories.errors import UserError
-from tinystories.live_run import LiveRun
-from tinystories.mlflow_store import tracking_uri
-from tinystories.params import load_params
-from tinystories.record import epoch_metrics, history_metrics
-from tinystories.tracking import publish, reason
+from tinystories.common import paths
+from tinystories.common.errors import UserError
+from tinystories.common.params import load_params
+from tinystories.publishing.publish import publish
+from tinystories.tracking import async_logger as live_run
+from tinystories.tracking.async_logger import AsyncRunLogger
+from tinystories.tracking.metrics import epoch_metrics, history_metrics
+from tinystories.tracking.mlflow_run import reason
+from tinystories.tracking.mlflow_store import tracking_uri
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -107,7 +109,7 @@ def key(request, files):
     return key
 
 
-def log(live: LiveRun, rows: slice) -> None:
+def log(live: AsyncRunLogger, rows: slice) -> None:
     for row in HISTORY[rows]:
         live.log(int(row["step"]), history_metrics(row))
 
@@ -119,13 +121,13 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def first_half(live: LiveRun, client, rows: int = 5) -> None:
+def first_half(live: AsyncRunLogger, client, rows: int = 5) -> None:
     """Log the first rows, and wait until they are there."""
     log(live, slice(rows))
     wait_for(lambda: live.run_id and len(points(client, live.run_id, "train/tokens_per_second")) == rows)
 
 
-def second_half(live: LiveRun) -> None:
+def second_half(live: AsyncRunLogger) -> None:
     log(live, slice(5, None))
     for row in EPOCHS:
         live.log(int(row["step"]), epoch_metrics(row))
@@ -168,7 +170,7 @@ def test_a_server_that_was_down_for_a_moment_gets_the_rest(root, files, key, ser
     from mlflow import MlflowClient
 
     monkeypatch.setattr(live_run, "FIRST_RETRY", 0.01)
-    monkeypatch.setattr(live_run, "LONGEST_RETRY", 0.01)
+    monkeypatch.setattr(live_run, "MAX_RETRY", 0.01)
     client = MlflowClient(server)
     live = stream(root, uri=gate.url, key=key)
     first_half(live, client)
@@ -189,7 +191,7 @@ def test_a_server_that_was_down_for_a_moment_gets_the_rest(root, files, key, ser
 
 
 def test_what_waits_for_a_dead_server_is_bounded(root, bad_server, monkeypatch, capsys):
-    monkeypatch.setattr(live_run, "MOST_WAITING", 10)
+    monkeypatch.setattr(live_run, "MAX_QUEUED", 10)
     live = stream(root, uri=bad_server)
     for step in range(1000):
         live.log(step, {"train/loss": 1.0})

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.mlflow_record import (
+from tests.support.mlflow_record import (
     EPOCHS,
     EVALUATION,
     HISTORY,
@@ -19,12 +19,14 @@ from tests.mlflow_record import (
     stream,
     write_csv,
 )
-from tinystories import paths, run_choice, tracking
-from tinystories.mlflow_store import tracking_uri
-from tinystories.params import load_params
-from tinystories.record import flat_params, history_metrics
-from tinystories.run_choice import same_params
-from tinystories.tracking import publish
+from tinystories.common import paths
+from tinystories.common.params import load_params
+from tinystories.publishing import publish as publish_module
+from tinystories.publishing.publish import publish
+from tinystories.tracking import run_choice
+from tinystories.tracking.metrics import flat_params, history_metrics
+from tinystories.tracking.mlflow_store import tracking_uri
+from tinystories.tracking.run_choice import same_params
 
 OTHER_BITS = [{**row, "loss": row["loss"] + 1e-6} for row in HISTORY]
 BF16 = {**EVALUATION, "valid_loss": 2.26}
@@ -295,15 +297,15 @@ def test_of_two_that_are_made_at_the_same_moment_the_older_stands(root, files, m
 def test_two_that_publish_at_the_same_moment_end_with_one(root, files, monkeypatch):
     """The second begins when the first has made its run, and ends before it."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri("", root))
-    clone, send_all = elsewhere(root, "clone"), tracking._send_all
+    clone, send_all = elsewhere(root, "clone"), publish_module._send_all
     published = []
 
     def send_all_after_the_other(*known):
-        monkeypatch.setattr(tracking, "_send_all", send_all)
+        monkeypatch.setattr(publish_module, "_send_all", send_all)
         published.append(publish(load_params(), clone))
         send_all(*known)
 
-    monkeypatch.setattr(tracking, "_send_all", send_all_after_the_other)
+    monkeypatch.setattr(publish_module, "_send_all", send_all_after_the_other)
     published.append(publish(load_params(), root))
     client = client_of(root)
     (run,) = runs(client)

@@ -1,0 +1,103 @@
+"""What a stage says while it works: one live line on a terminal, a plain line now and then in a log."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+LOG_EVERY_SECONDS = 15.0
+REDRAW_EVERY_SECONDS = 0.1
+
+_console = Console(highlight=False, soft_wrap=True, emoji=False)
+
+
+def info(message: str) -> None:
+    """Print one line, or a table, above the progress bar where there is one."""
+    _console.print("\n".join(map(escape_control, message.split("\n"))), markup=False)
+
+
+def warn(message: str) -> None:
+    """Print one line that begins with `warning:`."""
+    style = "yellow" if _console.is_terminal else None
+    _console.print(f"warning: {escape_control(message)}", style=style, markup=False)
+
+
+def escape_control(text: str) -> str:
+    """The text as one line, in which a server's words or a file's name cannot move the cursor or change colours."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as people say them: `8 s`, `3:05`, `1:02:45`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class ProgressBar:
+    """The progress of one piece of work: how far, and a few words that change (`loss 3.21, 4,000 tokens/s`)."""
+
+    def __init__(self, title: str, total: float | None, done: float, live: Progress | None) -> None:
+        self._title, self._total, self._done, self._detail = escape_control(title), total, done, ""
+        self._live = live
+        self._task = live.add_task(self._title, total=total, completed=int(done), detail="") if live else None
+        self._start = self._last_line = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when the first piece was done, and how far that was
+
+    @property
+    def seconds(self) -> float:
+        """Time since the work began; never 0, for rates."""
+        return max(time.monotonic() - self._start, 1e-9)
+
+    def advance(self, amount: float, detail: str | None = None) -> None:
+        """Move on by `amount` of the total's unit; `detail` replaces the words beside the bar."""
+        self._done += amount
+        if detail is not None:
+            self._detail = detail
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, self._done
+        if now - self._last_line < (LOG_EVERY_SECONDS if self._live is None else REDRAW_EVERY_SECONDS):
+            return
+        self._last_line = now
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, completed=self._done, detail=self._detail)
+        else:
+            info(self._line())
+
+    def _line(self) -> str:
+        parts = [self._title]
+        if self._total:
+            parts.append(f"{min(self._done / self._total, 1):.0%}")
+            # The first piece says nothing of the others: a training compiles in its first step.
+            start, done = self._first or (0.0, self._done)
+            if self._done > done:
+                left = (self._total - self._done) * (time.monotonic() - start) / (self._done - done)
+                parts.append(f"{format_duration(max(left, 0))} left")
+        if self._detail:
+            parts.append(self._detail)
+        return ", ".join(parts)
+
+
+@contextmanager
+def progress(title: str, total: float | None = None, done: float = 0) -> Iterator[ProgressBar]:
+    """Show the progress of the block. `total` and `done` are in one unit of the caller's (bytes, steps)."""
+    if not _console.is_terminal:
+        yield ProgressBar(title, total, done, None)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[detail]}", markup=False),
+    )
+    with Progress(*columns, console=_console, transient=True) as live:
+        yield ProgressBar(title, total, done, live)
+        sys.stdout.flush()

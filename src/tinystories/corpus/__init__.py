@@ -1,0 +1,1 @@
+"""Stories as text files: the format, read and written."""

@@ -1,0 +1,1 @@
+"""Stage `tokenize_to_memmap`: stories to token files."""

@@ -1,0 +1,63 @@
+"""The `evaluate` stage: the checkpoint, as anyone else would load it, scored on the whole validation set."""
+
+import math
+
+import torch
+
+from tinystories.common import paths
+from tinystories.common.console import info, progress
+from tinystories.common.errors import UserError
+from tinystories.common.files import copy_file, write_json, write_text
+from tinystories.common.params import Params
+from tinystories.inference.loss_eval import score
+from tinystories.inference.samples import render_samples
+from tinystories.model.checkpoint import load_checkpoint
+from tinystories.model.device import choose_device, translate_device_errors
+from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens, read_meta
+
+
+@translate_device_errors("evaluate.batch_size")
+def evaluate(params: Params) -> None:
+    """Write reports/evaluate.json, and reports/samples/: the pages of all epochs and the final one.
+
+    Errors: UserError where checkpoint, tokenizer and tokens are not of one training.
+    """
+    meta = read_meta(paths.TOKENS_META)
+    tokenizer = matching_tokenizer(meta, paths.CHECKPOINT / "tokenizer.json")
+    model = load_checkpoint(paths.CHECKPOINT)
+    if model.vocab_size != meta.vocab_size:
+        raise UserError(
+            f"{paths.CHECKPOINT}: a vocabulary of {model.vocab_size:,}, but the tokens have {meta.vocab_size:,}; "
+            "run the stage train again"
+        )
+    tokens = open_tokens(paths.TOKENS_VALID, meta.valid, meta.vocab_size)
+    check_counts(paths.TOKENS_VALID, tokens, meta.valid, tokenizer)
+    # Where it was trained is where it is scored: train.device, not a second parameter that could disagree.
+    model.to(choose_device(params.train.device))
+    dtype = torch.bfloat16 if params.evaluate.precision == "bf16" else torch.float32
+    with progress("Scoring the validation set", len(tokens)) as bar:
+        window = params.evaluate.batch_size * model.config.context_length
+        valid = score(
+            model.inference_copy(dtype),
+            tokens,
+            meta.valid.bytes,
+            params.evaluate.batch_size,
+            lambda: bar.advance(window),
+        )
+    if not math.isfinite(valid.loss):
+        raise UserError(f"{paths.CHECKPOINT}: its validation loss is {valid.loss}; run the stage train again")
+    info(f"Validation: loss {valid.loss:.4f}, PPL {valid.perplexity:,.2f}, {valid.bits_per_byte:.4f} bits per byte")
+    page = render_samples(model.inference_copy(), tokenizer, params.sample, params.seed, "Final samples")
+    paths.SAMPLES.mkdir(parents=True, exist_ok=True)
+    for epoch_page in sorted(paths.EPOCH_SAMPLES.glob("epoch_*.md")):
+        copy_file(epoch_page, paths.SAMPLES / epoch_page.name)
+    write_text(paths.FINAL_SAMPLES, page)
+    write_json(
+        paths.EVALUATION,
+        {
+            "valid_loss": round(valid.loss, 6),
+            "valid_ppl": round(valid.perplexity, 4),
+            "valid_bits_per_byte": round(valid.bits_per_byte, 6),
+            "valid_tokens": valid.tokens,
+        },
+    )

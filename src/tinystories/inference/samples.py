@@ -1,0 +1,44 @@
+"""Samples as a page of Markdown: what was given and what the model wrote, kept apart."""
+
+from collections.abc import Callable
+
+from tokenizers import Tokenizer
+
+from tinystories.common.params import Sample
+from tinystories.common.special_tokens import END_OF_TEXT_ID
+from tinystories.inference.generate import generate
+from tinystories.inference.loss_eval import do_nothing
+from tinystories.model.gpt import GPT
+
+
+def render_samples(
+    model: GPT, tokenizer: Tokenizer, sample: Sample, seed: int, title: str, check: Callable[[], None] = do_nothing
+) -> str:
+    """Continue each prompt, and an empty page. Pages of one seed draw with the same numbers, so they compare."""
+    prompts = [*sample.prompts, ""]
+    continuations = generate(
+        model,
+        [[END_OF_TEXT_ID, *tokenizer.encode(prompt, add_special_tokens=False).ids] for prompt in prompts],
+        max_new_tokens=sample.max_new_tokens,
+        temperature=sample.temperature,
+        top_k=sample.top_k,
+        seeds=[(seed + number) % 2**63 for number in range(1, len(prompts) + 1)],
+        check=check,
+    )
+    parts = [f"# {title}", f"top-k {sample.top_k}, temperature {sample.temperature:g}, seed {seed}"]
+    for number, (prompt, new) in enumerate(zip(prompts, continuations, strict=True), start=1):
+        if prompt:
+            parts += [f"## Prompt {number}", "**Prompt**", _quote(prompt), "**Continuation**"]
+        else:
+            parts += ["## Free start", "**Continuation**"]
+        ended = new[-1] == END_OF_TEXT_ID
+        parts += [
+            _quote(tokenizer.decode(new)),
+            "(ended where the story ended)" if ended else f"(cut at {sample.max_new_tokens} tokens)",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _quote(text: str) -> str:
+    lines = text.strip("\n").split("\n")
+    return "\n".join(f"> {line}".rstrip() for line in lines)

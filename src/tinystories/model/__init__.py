@@ -1,0 +1,1 @@
+"""The GPT, its operations on every device, and its checkpoint."""

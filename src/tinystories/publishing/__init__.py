@@ -1,0 +1,1 @@
+"""Stage `publish`: bring the MLflow run level with the files."""

@@ -1,0 +1,1 @@
+"""Stage `plot`: plot.png and report.md."""

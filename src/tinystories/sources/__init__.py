@@ -1,0 +1,1 @@
+"""Stage `download`: where the stories come from."""

@@ -1,0 +1,82 @@
+"""The tokenizer: byte-level BPE, so that any text can be encoded and comes back the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from tinystories.common.errors import UserError, shorten
+from tinystories.common.params import MAX_VOCAB_SIZE
+from tinystories.common.reading import read_json
+from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
+
+
+def is_standard(tokenizer: Tokenizer) -> bool:
+    """Whether it is, but for its vocabulary and merges, what `train_tokenizer` makes."""
+    return _form(json.loads(tokenizer.to_str())) == _plain_form()
+
+
+def untrained_tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _plain_form() -> dict[str, Any]:
+    plain = untrained_tokenizer()
+    plain.add_special_tokens([END_OF_TEXT])
+    return _form(json.loads(plain.to_str()))
+
+
+def _form(values: dict[str, Any]) -> dict[str, Any]:
+    """The contents of tokenizer.json less vocabulary and merges, the model's settings beside the others."""
+    model = {f"model.{key}": value for key, value in values["model"].items() if key not in ("vocab", "merges")}
+    return {**model, **{key: value for key, value in values.items() if key != "model"}}
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read tokenizer.json. Errors: UserError where it is missing, damaged, or not of the form that we write.
+
+    Of another form it could lose letters without a word, fill the memory, or end the process: it is not even tried.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run the stage train_tokenizer")
+    values = read_json(path)
+    if problem := _problem(values):
+        raise UserError(f"{path}: {shorten(problem, 200)}; run the stage train_tokenizer again")
+    try:
+        return Tokenizer.from_str(json.dumps(values))
+    except Exception as error:  # tokenizers raises plain Exception for whatever it cannot parse
+        problem = shorten(str(error), 200)
+        raise UserError(f"{path}: not a tokenizer ({problem}); run the stage train_tokenizer again") from None
+
+
+def _problem(values: dict[str, Any]) -> str | None:
+    """What keeps the contents of tokenizer.json from being a byte-level BPE as `train_tokenizer` makes it."""
+    model = values.get("model")
+    if not isinstance(model, dict):
+        return "not a tokenizer (it has no model)"
+    vocabulary, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocabulary, dict) or vocabulary.get(END_OF_TEXT) != END_OF_TEXT_ID:
+        return f"has no {END_OF_TEXT} as entry {END_OF_TEXT_ID}"
+    form, expected = _form(values), _plain_form()
+    for key in sorted(form.keys() | expected.keys()):
+        if form.get(key) != expected.get(key):
+            return f"its {key} is not what train_tokenizer writes"
+    if [type(number) for number in vocabulary.values()] != [int] * len(vocabulary):
+        return "not every entry of its vocabulary has a number"
+    if len(vocabulary) > MAX_VOCAB_SIZE or sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        return f"its entries are not numbered from 0 to at most {MAX_VOCAB_SIZE - 1}"
+    letters = set(pre_tokenizers.ByteLevel.alphabet())
+    if not letters <= vocabulary.keys() or not letters.issuperset("".join(vocabulary.keys() - {END_OF_TEXT})):
+        return "its entries are not made of the 256 bytes"
+    if not isinstance(merges, list) or not all(_joins(merge, vocabulary) for merge in merges):
+        return "its merges do not join entries of the vocabulary to others"
+    return None
+
+
+def _joins(merge: Any, vocabulary: dict[str, int]) -> bool:
+    pair = isinstance(merge, list) and len(merge) == 2 and all(isinstance(part, str) for part in merge)
+    return pair and {*merge, "".join(merge)} <= vocabulary.keys()

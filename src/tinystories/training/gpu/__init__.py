@@ -1,0 +1,1 @@
+"""The training step on an NVIDIA GPU, in Triton and CUDA graphs."""

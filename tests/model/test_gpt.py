@@ -1,0 +1,169 @@
+"""The model: what it computes, from scratch and step by step."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tinystories.common.params import ModelConfig
+from tinystories.model.checkpoint import save_checkpoint
+from tinystories.model.gpt import GPT
+from tinystories.training.optimizer import Optimizer
+
+
+def some_tokens(rows: int, length: int, vocab_size: int = 300, seed: int = 0) -> torch.Tensor:
+    return torch.randint(vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def fresh(config: ModelConfig, vocab_size: int = 300, seed: int = 0, dtype: torch.dtype = torch.float32) -> GPT:
+    model = GPT(config, vocab_size, dtype)
+    model.initialize(seed)
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_loss_is_that_of_a_uniform_guess(dtype):
+    model = fresh(ModelConfig(context_length=32, embedding_size=64, layers=2, heads=4), 5_000, dtype=dtype)
+    with torch.no_grad():
+        loss = model.loss(some_tokens(8, 32, 5_000), some_tokens(8, 32, 5_000, seed=1))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(math.log(5_000), rel=0.02)
+
+
+def test_a_seed_decides_the_initial_weights(config):
+    first, again, other = (fresh(config, seed=seed).state_dict() for seed in (7, 7, 8))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in ("embedding", "qkv_proj", "gate_up_proj"))
+
+
+def test_the_initial_weights_have_the_spread_meant():
+    model = fresh(ModelConfig(context_length=8, embedding_size=128, layers=2, heads=2), 1_000)
+    assert model.embedding.std().item() == pytest.approx(0.02, rel=0.02)
+    assert model.qkv_proj.std().item() == pytest.approx(0.25 * 128**-0.5, rel=0.02)
+    assert model.gate_up_proj.std().item() == pytest.approx(0.25 * 128**-0.5, rel=0.02)
+    assert not model.o_proj.any()
+    assert not model.down_proj.any()
+
+
+def test_the_count_of_parameters(config):
+    width, hidden, head, layers = 24, 64, 12, 3
+    block = 4 * width * width + 3 * width * hidden + 2 * width + 2 * head
+    assert GPT(config, 300).parameter_count() == 300 * width + layers * block + width
+    reference = ModelConfig(context_length=128, embedding_size=256, layers=8, heads=16)
+    assert GPT(reference, 10_000).parameter_count() == 8_987_136
+
+
+@pytest.mark.parametrize("training", [False, True])  # two ways to compute attention
+@pytest.mark.parametrize("changed", [0, 5, 11])
+def test_no_token_sees_those_after_it(random_model, changed, training):
+    model = random_model()
+    tokens = some_tokens(2, 12)
+    other = tokens.clone()
+    other[:, changed] = (other[:, changed] + 1) % 300
+    with torch.set_grad_enabled(training):
+        before, after = model(tokens), model(other)
+    assert torch.allclose(before[:, :changed], after[:, :changed], atol=1e-6)
+    assert ((before - after)[:, changed:].abs().amax(-1) > 1e-3).all(), "each later token sees the change"
+
+
+def test_attention_in_training_equals_the_fused_one(random_model):
+    model = random_model()
+    tokens = some_tokens(4, 12)
+    plain = model(tokens)
+    assert plain.requires_grad
+    with torch.no_grad():
+        fused = model(tokens)
+    assert torch.allclose(plain, fused, atol=1e-5, rtol=1e-5)
+
+
+def test_positions_matter(random_model):
+    """The same tokens in another order give another last row: attention alone would not know."""
+    model = random_model()
+    tokens = torch.tensor([[1, 2, 3, 4]])
+    with torch.no_grad():
+        last, other = model(tokens)[0, -1], model(tokens[:, [1, 0, 2, 3]])[0, -1]
+    assert (last - other).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        ModelConfig(context_length=12, embedding_size=24, layers=3, heads=2),
+        ModelConfig(context_length=40, embedding_size=32, layers=1, heads=1),
+        ModelConfig(context_length=16, embedding_size=16, layers=2, heads=8),
+    ],
+    ids=str,
+)
+def test_transformers_computes_the_same_logits(random_model, tokenizer_file, tmp_path, sizes):
+    model = random_model(sizes)
+    save_checkpoint(model, tokenizer_file, tmp_path / "checkpoint")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint")
+    assert type(theirs).__name__ == "Qwen3ForCausalLM"
+    tokens = some_tokens(3, sizes.context_length)
+    with torch.no_grad():
+        ours, logits = model(tokens), theirs(tokens).logits
+    assert ours.std() > 0.5
+    assert torch.allclose(ours, logits, atol=1e-4, rtol=1e-4)
+
+
+def test_bf16_computes_nearly_the_same(random_model):
+    model = random_model()
+    half = GPT(model.config, 300, torch.bfloat16)
+    half.load_state_dict(model.state_dict())
+    tokens = some_tokens(4, 12)
+    with torch.no_grad():
+        exact, rounded = model(tokens), half(tokens)
+    assert rounded.dtype == torch.bfloat16
+    assert all(weight.dtype == torch.float32 for weight in half.parameters())
+    assert torch.nn.functional.cosine_similarity(exact.flatten(), rounded.float().flatten(), dim=0) > 0.999
+
+
+def test_loss_is_the_mean_of_each_tokens_surprise(random_model):
+    model = random_model()
+    tokens, targets = some_tokens(2, 12), some_tokens(2, 12, seed=1)
+    with torch.no_grad():
+        shares = model(tokens).double().softmax(-1)
+        surprise = -shares.gather(-1, targets[..., None]).log()
+        assert model.loss(tokens, targets).item() == pytest.approx(surprise.mean().item(), rel=1e-5)
+        assert model.loss(tokens, targets, reduction="sum").item() == pytest.approx(surprise.sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_weight_learns(config, small_params, dtype):
+    model = fresh(config, dtype=dtype)
+    optimizer = Optimizer(model, small_params.train)
+    for step in range(3):  # from the third step on, for the output projections begin as zero
+        model.zero_grad()
+        model.loss(some_tokens(4, 12, seed=step), some_tokens(4, 12, seed=step + 1)).backward()
+        gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+        assert gradients.keys() == dict(model.named_parameters()).keys()
+        assert all(gradient.isfinite().all() for gradient in gradients.values())
+        optimizer.update(gradients, torch.tensor(step))
+    assert [name for name, gradient in gradients.items() if not gradient.any()] == []
+
+
+def test_a_frozen_copy_is_a_models_own(random_model):
+    model = random_model()
+    tokens = some_tokens(2, 12)
+    copy = model.inference_copy()
+    with torch.no_grad():
+        before = model(tokens)
+        assert torch.equal(copy(tokens), before)
+        model.embedding.add_(1)
+        model.qkv_proj.add_(1)
+        assert torch.equal(copy(tokens), before)
+    assert not any(weight.requires_grad for weight in copy.parameters())
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_frozen_copy_in_bf16(random_model):
+    model = random_model()
+    half = GPT(model.config, 300, torch.bfloat16)
+    half.load_state_dict(model.state_dict())
+    copy = half.inference_copy()
+    assert all(weight.dtype == torch.bfloat16 for weight in copy.parameters())
+    tokens = some_tokens(2, 12)
+    with torch.no_grad():
+        assert torch.allclose(copy(tokens).float(), half(tokens).float(), atol=0.1)
+    assert all(weight.dtype == torch.float32 for weight in half.inference_copy(torch.float32).parameters())

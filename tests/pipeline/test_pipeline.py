@@ -1,0 +1,291 @@
+"""The whole pipeline, with a real DVC and a real MLflow store, in a repository of its own."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.support.repository import ROOT, Repository
+
+
+@pytest.fixture(scope="module")
+def spare(finished: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A copy for tests that leave it as it was."""
+    return finished.copy(tmp_path_factory.mktemp("spare") / "project")
+
+
+def test_every_file_of_the_design_is_there(finished: Repository) -> None:
+    for name in (
+        "data/raw/train.txt", "data/raw/valid.txt", "data/raw/manifest.json", "data/tokenizer/tokenizer.json",
+        "data/tokens/train.bin", "data/tokens/valid.bin", "data/tokens/meta.json", "models/checkpoint/config.json",
+        "models/checkpoint/model.safetensors", "models/checkpoint/tokenizer.json", "models/run.json",
+        "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md", "reports/samples/final.md",
+        "reports/train.json", "reports/evaluate.json", "reports/plot.png", "reports/report.md", "mlflow.db",
+    ):  # fmt: skip
+        assert (finished.path / name).stat().st_size > 0, name
+    epochs = pd.read_csv(finished.path / "reports/epochs.csv")
+    assert list(epochs)[:5] == ["epoch", "train_loss", "train_ppl", "valid_loss", "valid_ppl"]
+    assert list(epochs["epoch"]) == [1]
+    history = pd.read_csv(finished.path / "reports/history.csv")
+    assert list(history["step"]) == [5, 10, 15, 20, 25, 30]
+    assert list(history["tokens"]) == [step * 4 * 32 for step in history["step"]]
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0] < math.log(400) * 1.02
+
+
+def test_nothing_is_left_to_do(finished: Repository) -> None:
+    assert "up to date" in finished.run("dvc", "status")
+    output = finished.run("dvc", "repro")
+    assert "Running stage" not in output
+    assert finished.run("git", "status", "--porcelain") == ""
+    (state,) = (finished.path / ".state/train").glob("*/step-*")
+    assert state.name.startswith("step-000000000030"), "its last, until others push it out"
+
+
+def test_the_figures_agree_in_files_and_in_mlflow(finished: Repository) -> None:
+    train, evaluation, run = (
+        finished.read("reports/train.json"),
+        finished.read("reports/evaluate.json"),
+        finished.only_run(),
+    )
+    row = pd.read_csv(finished.path / "reports/epochs.csv").iloc[-1]
+    assert train["valid_loss"] == row["valid_loss"] == run.data.metrics["epoch/valid_loss"]
+    assert evaluation["valid_loss"] == pytest.approx(train["valid_loss"], abs=1e-4)  # fp32 both, other batch sizes
+    assert evaluation["valid_ppl"] == pytest.approx(math.exp(evaluation["valid_loss"]), abs=1e-3)
+    meta = finished.read("data/tokens/meta.json")["valid"]
+    bits = evaluation["valid_loss"] * (meta["tokens"] - 1) / meta["bytes"] / math.log(2)
+    assert evaluation["valid_bits_per_byte"] == pytest.approx(bits, abs=1e-5)
+    assert run.data.metrics["final/valid_bits_per_byte"] == evaluation["valid_bits_per_byte"]
+    history = pd.read_csv(finished.path / "reports/history.csv")
+    assert finished.points(run, "train/loss") == list(zip(history["step"], history["loss"], strict=True))
+
+
+def test_the_mlflow_run_holds_the_whole_record(finished: Repository) -> None:
+    run = finished.only_run()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id == finished.read("models/run.json")["run_id"]
+    assert run.data.tags["pipeline.key"] == finished.read("models/run.json")["key"]
+    assert "Loss and perplexity" in run.data.tags["mlflow.note.content"]
+    assert run.data.params["train.batch_size"] == "4"
+    assert {
+        "plot.png", "report.md", "epochs.csv", "history.csv", "samples/epoch_1.md", "samples/final.md",
+        "checkpoint/model.safetensors", "checkpoint/config.json", "checkpoint/tokenizer.json", "params.yaml",
+    } <= finished.artifacts(run)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "touched"),
+    [
+        ({"train__epochs": 3}, {"train", "plot", "publish"}),
+        ({"seed": 7}, {"train", "evaluate", "plot", "publish"}),
+        ({"model__layers": 1}, {"train", "plot", "publish"}),
+        ({"sample__top_k": 3}, {"train", "evaluate", "plot", "publish"}),
+        ({"evaluate__batch_size": 3}, {"evaluate", "plot", "publish"}),
+        ({"tokenizer__vocab_size": 390}, {"train_tokenizer", "plot", "publish"}),
+        ({"data__embedded__stories": 310}, {"download", "plot", "publish"}),
+        ({"data__tinystories__edition": "v1"}, {"plot", "publish"}),  # not the source that is used
+        ({"mlflow__experiment": "other"}, {"plot", "publish"}),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_a_parameter_reruns_what_it_touches_and_nothing_else(
+    finished: Repository, changes: dict[str, Any], touched: set[str]
+) -> None:
+    before = (finished.path / "params.yaml").read_text()
+    try:
+        finished.change(**changes)
+        status = json.loads(finished.run("dvc", "status", "--json"))
+    finally:
+        (finished.path / "params.yaml").write_text(before)
+    assert set(status) == touched
+
+
+def test_dvc_shows_metrics_parameters_and_plots(finished: Repository) -> None:
+    metrics = json.loads(finished.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert metrics["reports/train.json"]["data"]["valid_loss"] == finished.read("reports/train.json")["valid_loss"]
+    assert metrics["reports/evaluate.json"]["data"]["valid_bits_per_byte"] > 0
+    output = finished.run("dvc", "plots", "show", "--out", "plots", "--json")
+    plots = json.loads(output)["data"]
+    assert {"Loss", "Learning rate", "reports/plot.png"} <= set(plots)
+    shutil.rmtree(finished.path / "plots", ignore_errors=True)
+
+
+def test_experiments_are_runs_of_their_own_under_their_names(repository: Repository) -> None:
+    def experiment(*options: str) -> set[str]:
+        repository.run("dvc", "exp", "run", *options)
+        return {run.info.run_name for run in repository.runs()}
+
+    first = repository.only_run()
+    assert experiment("--name", "two-epochs", "-S", "train.epochs=2") == {first.info.run_name, "two-epochs"}
+    two = next(run for run in repository.runs() if run.info.run_name == "two-epochs")
+    assert [step for step, _ in repository.points(two, "epoch/valid_loss")] == [30, 60]
+    assert {"plot.png", "report.md", "epochs.csv", "samples/epoch_2.md", "checkpoint/model.safetensors"} <= (
+        repository.artifacts(two)
+    )
+    assert repository.read("models/run.json")["run_id"] == two.info.run_id
+    assert "train.epochs" in repository.run("dvc", "params", "diff")
+    assert "valid_loss" in repository.run("dvc", "metrics", "diff")
+    # Elsewhere on the disk, and yet in the same database.
+    names = {first.info.run_name, "two-epochs", "elsewhere"}
+    assert experiment("--temp", "--name", "elsewhere", "-S", "train.learning_rate=0.03") == names
+    assert "elsewhere" in repository.run("dvc", "exp", "show", "--no-pager", "--csv")
+    # The same again trains nothing and makes no second run.
+    assert experiment("--name", "again", "-S", "train.epochs=2") == names
+    assert len(repository.runs()) == 3
+    database = repository.path / "mlflow.db"
+    assert database.exists()
+    database.unlink()
+    repository.run("dvc", "repro", "--force", "--single-item", "publish")
+    back = repository.only_run()
+    assert back.data.metrics == two.data.metrics
+    assert back.info.run_name == "two-epochs"
+    assert "checkpoint/model.safetensors" in repository.artifacts(back)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repository, number: signal.Signals) -> None:
+    repository.change(train__steps_per_epoch=600, train__epochs=2, train__save_every=0.2)
+    unstopped = repository.copy(repository.path.parent / "unstopped")
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=repository.path, env=repository.environment, start_new_session=True
+    )
+    states = repository.path / ".state/train"
+    deadline = time.monotonic() + 120
+    while not any(int(path.name[5:17]) > 30 for path in states.glob("*/step-*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    process.wait(60)
+    # Killed between saving one and deleting the last, it leaves two; and that of the small one, 30, still stands.
+    state = max(states.glob("*/step-*"), key=lambda path: path.name)
+    assert 30 < int(state.name[5:17]) < 1200
+    record = json.loads((state / "record.json").read_text())["record"]
+
+    try:
+        output = repository.run("dvc", "repro")
+    except AssertionError:  # a killed DVC leaves its lock behind, and says so once
+        output = repository.run("dvc", "repro")
+    assert "Going on from step" in output
+    unstopped.run("dvc", "repro", "evaluate")
+
+    for name in ("models/checkpoint/model.safetensors", "reports/samples/epoch_2.md", "reports/evaluate.json"):
+        assert (repository.path / name).read_bytes() == (unstopped.path / name).read_bytes(), name
+    for name in ("history", "epochs"):
+        mine, theirs = (pd.read_csv(r.path / f"reports/{name}.csv") for r in (repository, unstopped))
+        timings = ["seconds", "tokens_per_second"]
+        assert mine.drop(columns=timings, errors="ignore").equals(theirs.drop(columns=timings, errors="ignore"))
+    run = repository.runs()[0]
+    assert len(repository.runs()) == 2  # the small one, and this one: the same before and after the stop
+    if record["run_id"]:
+        assert run.info.run_id == record["run_id"]
+    steps = [step for step, _ in repository.points(run, "train/loss")]
+    assert steps == list(range(5, 1201, 5))
+    assert {int(path.name[5:17]) for path in states.glob("*/step-*")} == {30, 1200}, "of the small one, and of this"
+
+
+def test_a_shallow_clone_where_git_is_not_installed(finished: Repository, tmp_path: Path) -> None:
+    finished.run("git", "clone", "--quiet", "--depth", "1", finished.path.as_uri(), str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone")
+    clone.environment["PATH"] = str(Path(sys.executable).parent)
+    assert shutil.which("git", path=clone.environment["PATH"]) is None
+    shutil.copytree(finished.path / ".dvc/cache", clone.path / ".dvc/cache")
+    assert "is cached - skipping run" in clone.run("dvc", "repro")
+    clone.run("dvc", "repro", "--force", "--single-item", "train")
+    assert clone.read("models/run.json")["environment"]["git_commit"] is None
+    weights = "models/checkpoint/model.safetensors"
+    assert (clone.path / weights).read_bytes() == (finished.path / weights).read_bytes()
+
+
+def test_a_fresh_clone_after_dvc_pull_restores_the_record_alone(repository: Repository, tmp_path: Path) -> None:
+    repository.run("dvc", "remote", "add", "--quiet", "--default", "remote", str(tmp_path / "remote"))
+    repository.run("git", "add", ".")
+    repository.run("git", "commit", "--quiet", "--message", "remote")
+    repository.run("dvc", "push", "--quiet")
+    repository.run("git", "clone", "--quiet", str(repository.path), str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone")
+    clone.run("dvc", "pull", "--quiet")
+    output = clone.run("dvc", "repro")
+    assert [line for line in output.splitlines() if line.startswith("Running stage")] == ["Running stage 'publish':"]
+    assert clone.only_run().data.tags["pipeline.key"] == repository.only_run().data.tags["pipeline.key"]
+    assert "up to date" in clone.run("dvc", "status")
+    assert clone.run("git", "status", "--short") == "", "the receipt is the same in every store"
+
+
+def test_an_experiment_that_only_evaluates_otherwise_has_a_record_of_its_own(repository: Repository) -> None:
+    repository.run("dvc", "exp", "run", "--name", "rounded", "-S", "evaluate.precision=bf16")
+    runs = {run.data.params["evaluate.precision"]: run for run in repository.runs()}
+    assert len(runs) == len(repository.runs()) == 2
+    assert runs["bf16"].info.run_name == "rounded" != runs["fp32"].info.run_name
+    assert runs["bf16"].data.tags["pipeline.training_run"] == runs["fp32"].info.run_id
+    assert runs["bf16"].data.metrics["final/valid_loss"] == repository.read("reports/evaluate.json")["valid_loss"]
+    assert runs["bf16"].data.metrics["final/valid_loss"] != runs["fp32"].data.metrics["final/valid_loss"]
+    assert repository.points(runs["bf16"], "train/loss") == repository.points(runs["fp32"], "train/loss")
+
+
+def test_two_trainings_of_one_key_never_run_at_once_and_another_key_does(repository: Repository) -> None:
+    """As two `dvc exp run --temp` do: directories of their own, the state in one place."""
+    key = repository.read("models/run.json")["key"]
+    shutil.rmtree(repository.path / ".state/train")  # else nothing is left to train
+    marker = repository.path.parent / "marker"
+    at = {"program": "stages/train.py", "places": ["training.py:_log"], "line": 3, "slow": [], "marker": str(marker)}
+    environment = {**repository.environment, "DVC_ROOT": str(repository.path)}
+    halting = {"PYTHONPATH": str(ROOT / "tests/support/halting"), "HALT_AT": json.dumps(at)}
+    places = [repository.copy(repository.path.parent / name) for name in ("first", "second", "third")]
+    places[2].change(seed=7)
+
+    def train(place: Repository, **more: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "stages/train.py"]
+        return subprocess.Popen(command, cwd=place.path, env=environment | more, stdout=subprocess.PIPE, text=True)
+
+    with train(places[0], **halting) as first:
+        while not marker.exists():
+            assert first.poll() is None
+            time.sleep(0.02)
+        with train(places[1]) as second, train(places[2]) as other:
+            assert second.stdout and other.stdout
+            assert f"The same training runs already (key {key[:12]}); waiting" in second.stdout.readline()
+            assert "runs already" not in other.stdout.read()
+            assert other.wait() == 0
+            assert first.poll() is second.poll() is None
+            marker.unlink()
+            assert first.wait() == second.wait() == 0
+
+    def weights(place: Repository) -> bytes:
+        return (place.path / "models/checkpoint/model.safetensors").read_bytes()
+
+    assert weights(places[0]) == weights(places[1]) == weights(repository) != weights(places[2])
+    runs = repository.runs()
+    assert len(runs) == len({run.data.tags["pipeline.key"] for run in runs}) == 2
+    for run in runs:
+        assert [step for step, _ in repository.points(run, "train/loss")] == [5, 10, 15, 20, 25, 30]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"train__epochs": 0}, "train.epochs is 0"),
+        ({"model__heads": 5}, "model.heads is 5"),
+        ({"model__context_length": 60_000}, "model.context_length is 60,000"),
+        ({"tokenizer__vocab_size": 60_000}, "tokenizer.vocab_size is 60,000"),
+        ({"data__source": "files"}, "data.files.train is empty"),
+        ({"data__source": "files", "data__files__train": "nowhere.txt"}, "nowhere.txt"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_parameters_are_refused_in_one_line(spare: Repository, changes: dict[str, Any], named: str) -> None:
+    before = (spare.path / "params.yaml").read_text()
+    spare.change(**changes)
+    output = spare.run("dvc", "repro", fails=True)
+    (spare.path / "params.yaml").write_text(before)
+    spare.run("dvc", "checkout")  # what DVC took away before the stage refused
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert named in line
+    assert "Traceback" not in output

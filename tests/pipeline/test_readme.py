@@ -1,0 +1,94 @@
+"""The README's commands do what the README shows."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import ROOT, Repository
+
+PORT = 5917
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines()]
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    named = set(re.findall(r"(?:`|^ *)make ([a-z-]+)", README, flags=re.MULTILINE))
+    assert {"quickstart", "test", "reproduce"} <= named
+    for target in named:
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_files_and_modules_that_are_named_exist(finished: Repository) -> None:
+    for name in re.findall(r"`((?:data|models|reports|stages|src|docs)/[\w./]+)`", README):
+        assert (finished.path / name).exists(), name
+    for name in re.findall(r"\]\(([\w./]+)\)", README):
+        assert (ROOT / name).exists(), name
+    table = README.split("## How the code is laid out")[1].split("##")[0]
+    modules = {path.stem for path in (ROOT / "src/tinystories").iterdir() if path.suffix == ".py" or path.is_dir()}
+    cells = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
+    listed = set(re.findall(r"`(\w+)`", " ".join(cells)))
+    assert listed == modules - {"__init__", "__pycache__"}
+
+
+def test_the_commands_run_as_they_stand(repository: Repository) -> None:
+    """All that can run here, in their order: without a network, and without an environment to install."""
+    (repository.path / "my_stories").mkdir()
+    shutil.copy(repository.path / "data/raw/train.txt", repository.path / "my_stories/one.txt")
+    for command in commands():
+        if command.startswith(("source ", "make ", "mlflow ui")):
+            continue
+        output = repository.run("bash", "-c", command)
+        if command.startswith("git checkout"):
+            assert "Updated" in output
+    parameters = [run.data.params for run in repository.runs()]
+    varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
+    assert {"data.source", "train.epochs", "train.learning_rate", "model.layers"} <= varied
+    assert (repository.path / "reports/dvc_plots/index.html").exists()
+
+
+def test_mlflow_ui_at_the_root_shows_the_runs(repository: Repository) -> None:
+    assert "mlflow ui" in commands()
+    command = ["mlflow", "ui", "--port", str(PORT), "--workers", "1"]
+    with subprocess.Popen(
+        command, cwd=repository.path, env=repository.environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout
+            address = next(line for line in process.stdout if "running on" in line)
+            assert "127.0.0.1" in address  # nobody else's business
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{PORT}/api/2.0/mlflow/experiments/search",
+                data=b'{"max_results": 10}',
+                headers={"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                assert b'"tinystories"' in answer.read()
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def test_the_snippet_opens_the_checkpoint(finished: Repository) -> None:
+    (snippet,) = blocks("python")
+    output = finished.run(sys.executable, "-c", snippet)
+    assert "Once upon a time" in output
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda path: path.name)
+def test_pictures_are_small(path: Path) -> None:
+    for name in re.findall(r"!\[.*?\]\((.*?)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / name).stat().st_size < 500_000

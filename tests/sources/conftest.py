@@ -1,0 +1,40 @@
+"""A server that misbehaves, and downloads that wait only shortly for it."""
+
+import threading
+
+import pytest
+
+from tests.support.faulty_server import Server
+from tinystories.sources import official as transfer
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path, monkeypatch):
+    """Short waits, but patience enough for a busy machine; tests of giving up shorten it."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(transfer, "PATIENCE", 20.0)
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(transfer, "LONGEST_WAIT", 0.02)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(transfer, "PATIENCE", 0.3)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "data" / "stories.txt"

@@ -1,0 +1,212 @@
+"""Downloads over networks that are busy, slow, wrong or not there: when they wait, when they give up, what they say."""
+
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import requests
+
+from tests.support.faulty_server import DATA, Server, cut, hang_up, problem, silence, stall, status
+from tinystories.common.errors import UserError
+from tinystories.sources import official as transfer
+from tinystories.sources.official import fetch, part_file, shown
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_busy_server_is_given_the_time_it_asks_for(server, target, monkeypatch, code):
+    waits: list[float] = []
+    monkeypatch.setattr(transfer, "LONGEST_WAIT", 10.0)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(seconds=7), usegmt=True)
+    asked = ["2", date, "3600", past, "soon", "9" * 30]
+    server.answers = [status(code, Retry_After=value) for value in asked]
+    fetch(server.url, target)
+    assert target.read_bytes() == DATA
+    assert waits[0] == 2 and 5 < waits[1] <= 7 and waits[2] == 10 and waits[3] == 0
+    assert 0 < waits[4] < waits[5] < 0.1  # no time that could be understood: the usual waits
+
+
+def test_waits_grow_and_start_anew_after_progress(server, target, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr(transfer, "LONGEST_WAIT", 10.0)
+    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    server.answers = [status(500), status(502), hang_up, cut(10), status(504), hang_up]
+    fetch(server.url, target)
+    assert target.read_bytes() == DATA
+    assert waits == [0.5, 1, 2, 0.5, 1, 2]
+
+
+def test_a_server_that_stays_busy(server, target, impatient):
+    server.answers = [status(429, Retry_After=3600)] * 1000
+    assert "answers 429 Too Many Requests and asks to wait 3600 s; gave up after 0.3 s" in problem(server.url, target)
+
+
+def test_a_stalled_download_is_taken_up_again(server, target, monkeypatch):
+    monkeypatch.setattr(transfer, "READ_TIMEOUT", 1.0)
+    server.answers = [stall]
+    fetch(server.url, target)
+    assert target.read_bytes() == DATA
+    assert server.ranges() == [None, "bytes=20000-"]
+
+
+def test_a_download_that_stalls_for_good_keeps_what_has_arrived(server, target, impatient, monkeypatch):
+    server.answers = [stall, *[silence] * 100]
+    message = problem(server.url, target)
+    assert "the server does not answer; gave up after 0.3 s without progress; what has arrived is kept" in message
+    assert part_file(server.url).read_bytes() == DATA[:20_000]
+    server.answers.clear()
+    server.over.set()
+    monkeypatch.setattr(transfer, "PATIENCE", 20.0)
+    fetch(server.url, target)
+    assert target.read_bytes() == DATA
+    assert server.ranges()[-1] == "bytes=20000-"
+
+
+@pytest.mark.parametrize("code", [204, 304, 401, 403, 404, 410, 416])
+def test_an_answer_that_time_does_not_change_is_final(server, target, code):
+    server.answers = [status(code)]
+    assert f"the server answers {code} " in problem(server.url, target)
+    assert len(server.requests) == 1
+
+
+def test_redirects(server, target):
+    server.answers = [status(302, Location="/elsewhere.txt")]
+    fetch(server.url, target)
+    assert target.read_bytes() == DATA
+    target.unlink()
+    server.answers = [status(302, Location="/stories.txt?token=secret")] * 100
+    assert "the server redirects in a loop" in problem(server.url, target)
+    server.answers = [status(302, Location="ftp://user:secret@127.0.0.1/")]
+    assert "redirects to, is no http(s) URL" in problem(server.url, target)
+
+
+def test_no_tls_on_a_plain_port(server, target, impatient):
+    assert "no TLS (https) connection" in problem(server.url.replace("http:", "https:"), target)
+
+
+def test_an_untrusted_certificate_is_final(target, monkeypatch):
+    def get(*args, **kwargs):
+        try:
+            raise ssl.SSLCertVerificationError("self-signed certificate")
+        except OSError as error:
+            raise requests.exceptions.SSLError(error) from None
+
+    monkeypatch.setattr(requests, "get", get)
+    assert "certificate is not trusted" in problem("https://user:secret@127.0.0.1/a.txt", target)
+
+
+def self_signed(directory: Path) -> Path:
+    """A certificate for 127.0.0.1 and its key, in one file."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    place = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    now = datetime.now(UTC)
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    certificate = builder.add_extension(place, critical=False).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path = directory / "certificate.pem"
+    path.write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return path
+
+
+def test_a_certificate_that_nobody_has_signed(target, tmp_path, monkeypatch):
+    certificate = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with Server() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = server.url.replace("http:", "https:")
+        message = problem(url, target)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        fetch(url, target)
+        server.shutdown()
+        thread.join()
+    assert "the host's certificate is not trusted (TLS)" in message
+    assert target.read_bytes() == DATA
+
+
+def test_nobody_listens(target, impatient):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}/a.txt"
+    assert "the connection is refused; gave up after 0.3 s without progress" in problem(url, target)
+
+
+def test_no_such_host(target, impatient, monkeypatch):
+    def getaddrinfo(*args, **kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    message = problem("https://user:secret@stories.invalid/a.txt", target, host="stories.invalid")
+    assert "the host's name is not found; is there a network?" in message
+
+
+def test_a_name_that_takes_for_ever_to_look_up(target, impatient, monkeypatch):
+    over = threading.Event()
+
+    def getaddrinfo(*args, **kwargs):
+        over.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    message = problem("https://user:secret@stories.invalid/a.txt", target, host="stories.invalid")
+    over.set()
+    assert "the server does not answer" in message
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.0, 10.0, 60.0])
+def test_without_a_network_it_gives_up_within_half_a_minute(target, monkeypatch, seconds):
+    monkeypatch.undo()
+    monkeypatch.setenv("DVC_ROOT", str(target.parent))
+    now = [0.0]
+
+    def spend(amount):
+        assert amount >= 0
+        now[0] += amount
+
+    def ask(url, headers, deadline):
+        spend(min(seconds, deadline + 0.5))
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=spend))
+    monkeypatch.setattr(transfer, "_ask", ask)
+    with pytest.raises(UserError, match=r"^http://example.invalid/a.txt: the connection broke; gave up after 25 s"):
+        fetch("http://example.invalid/a.txt", target)
+    assert 20 < now[0] < 30
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://",
+        "ftp://user:secret@host/a",
+        "http://user:sec/ret@secret",
+        "http://[secret",
+        "http://h:99999/secret",
+    ],
+)
+def test_what_is_no_url(url, target):
+    with pytest.raises(UserError, match=r"^the URL cannot be understood; it should be http") as error:
+        fetch(url, target)
+    assert "secret" not in str(error.value)
+
+
+def test_what_is_shown_of_a_url():
+    assert shown("HTTPS://me:pw@Host.org:8080/a%20b.txt?key=pw#pw") == "https://Host.org:8080/a%20b.txt"

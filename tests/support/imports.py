@@ -1,0 +1,48 @@
+"""Which of the project's own files a file imports, directly or through others."""
+
+import ast
+from pathlib import Path
+
+from tests.support.repository import ROOT
+
+CPP = (".cpp", ".h")
+
+
+def imported(path: Path) -> set[Path]:
+    """The project's own files that one file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            # `from .words import X` is meant from the package that the file lies in.
+            around = path.relative_to(ROOT / "src").parts[: -node.level] if node.level else ()
+            module = ".".join([*around, *(node.module or "").split(".")]).strip(".")
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            place = Path(*name.split("."))
+            for base in (ROOT / "src", ROOT / "stages"):
+                candidates = (base / place.with_suffix(".py"), base / place / "__init__.py")
+                found |= {candidate for candidate in candidates if candidate.exists()}
+            # Importing a module runs the packages around it.
+            inits = (ROOT / "src" / parent / "__init__.py" for parent in place.parents)
+            found |= {init for init in inits if init.exists()}
+    return found
+
+
+def closure(path: Path) -> set[Path]:
+    """A file and all of the project that it imports, directly or through others; C++ goes with its package."""
+    seen, waiting = {path}, [path]
+    while waiting:
+        new = imported(waiting.pop()) - seen
+        seen |= new
+        waiting += new
+    packages = [path.parent for path in seen if path.name == "__init__.py"]
+    return seen | {source for package in packages for ending in CPP for source in package.glob(f"*{ending}")}
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file holds nothing but a docstring, as the package's own __init__.py: no stage can depend on it."""
+    return path.suffix == ".py" and all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)

@@ -1,0 +1,164 @@
+"""A repository of its own, in which tests run the whole pipeline with a real DVC and a real MLflow store."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL: dict[str, Any] = {
+    "data.source": "embedded",
+    "data.embedded.stories": 300,
+    "tokenizer.vocab_size": 400,
+    "model.context_length": 32,
+    "model.embedding_size": 32,
+    "model.layers": 2,
+    "model.heads": 2,
+    "train.batch_size": 4,
+    "train.epochs": 1,
+    "train.steps_per_epoch": 30,
+    "train.precision": "fp32",
+    "train.log_every": 5,
+    "sample.max_new_tokens": 20,
+    "sample.prompts": ["Once upon a time"],
+}
+
+TIMINGS = ["seconds", "tokens_per_second"]
+
+
+class Repository:
+    """A copy of the project's files as a git repository, and what one does in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.copies = 0
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW"))
+        }
+        self.environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(path.parent),
+            "OMP_NUM_THREADS": "1",
+            **{f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=300)
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, output
+        return output
+
+    def change(self, **changes: Any) -> None:
+        """Change params.yaml; `__` stands for the dot."""
+        path = self.path / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        for key, value in changes.items():
+            *sections, name = key.split("__")
+            section = values
+            for part in sections:
+                section = section[part]
+            assert name in section
+            section[name] = value
+        path.write_text(yaml.safe_dump(values))
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text())
+
+    def client(self) -> Any:
+        """Of a copy of the database: MLflow keeps a file open that this process has asked for, even a deleted one."""
+        from mlflow import MlflowClient
+
+        self.copies += 1
+        copy = shutil.copy(self.path / "mlflow.db", self.path.parent / f"{self.path.name}-{self.copies}.db")
+        return MlflowClient(f"sqlite:///{copy}")
+
+    def runs(self) -> list[Any]:
+        client = self.client()
+        experiment = client.get_experiment_by_name("tinystories")
+        return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+    def only_run(self) -> Any:
+        (run,) = self.runs()
+        return run
+
+    def artifacts(self, run: Any) -> set[str]:
+        directory = Path(unquote(urlsplit(run.info.artifact_uri).path))
+        return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+    def points(self, run: Any, metric: str) -> list[tuple[int, float]]:
+        history = self.client().get_metric_history(run.info.run_id, metric)
+        return [(point.step, point.value) for point in history]
+
+    def result(self) -> dict[str, Any]:
+        """All of a finished pipeline that repeats: files, figures and MLflow's runs, without any timings."""
+        rooms = [path for room in ("data", "models", "reports") for path in (self.path / room).rglob("*")]
+        found: dict[str, Any] = {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in rooms
+            if path.is_file() and path.name not in ("run.json", "publish.json", "report.md", "plot.png")
+        }
+        for name in ("reports/history.csv", "reports/epochs.csv"):
+            found[name] = pd.read_csv(self.path / name, dtype=str).drop(columns=TIMINGS, errors="ignore").to_csv()
+        train = self.read("reports/train.json")
+        found["reports/train.json"] = {name: value for name, value in train.items() if name not in TIMINGS}
+        states = (path for path in (self.path / ".state").rglob("*") if path.suffix != ".lock")
+        # Of a step, the state that was saved again has a number more; how often that was, a stop decides.
+        found["names"] = {re.sub(r"\+\d+", "", str(path.relative_to(self.path))) for path in (*rooms, *states)}
+        found["MLflow"] = [
+            (
+                run.info.status,
+                run.data.tags["pipeline.key"],
+                run.data.params,
+                self.artifacts(run),
+                {
+                    # By step: what a stopped stream could not send any more, `publish` adds at the end.
+                    metric: sorted(
+                        (step, 0 if "per_second" in metric else value) for step, value in self.points(run, metric)
+                    )
+                    for metric in run.data.metrics
+                },
+            )
+            for run in self.runs()
+        ]
+        return found
+
+    def copy(self, path: Path) -> "Repository":
+        shutil.copytree(self.path, path, symlinks=True)
+        return Repository(path)
+
+
+def new_repository(path: Path, **changes: Any) -> Repository:
+    """The project's files at `path`, as they are now, with small parameters, committed; nothing has run."""
+    path.mkdir()
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, tracked):
+        if (ROOT / name).is_file():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, path / name)
+    repository = Repository(path)
+    repository.change(**{key.replace(".", "__"): value for key, value in SMALL.items()} | changes)
+    repository.run("git", "init", "--quiet", "--initial-branch=main")
+    repository.run("git", "add", ".")
+    repository.run("git", "commit", "--quiet", "--message", "small")
+    return repository
+
+
+def make_repository(path: Path) -> Repository:
+    """The same, and `dvc repro` has run; all is committed."""
+    repository = new_repository(path)
+    repository.run("dvc", "repro")
+    repository.run("git", "add", ".")
+    repository.run("git", "commit", "--quiet", "--message", "first run")
+    return repository

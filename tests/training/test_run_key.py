@@ -1,0 +1,143 @@
+"""The key of a training: what is in it, and what is not."""
+
+import dataclasses
+import re
+import shutil
+from typing import Any
+
+import pytest
+
+from tests.support.imports import closure, is_empty
+from tests.support.repository import ROOT
+from tinystories.common.params import Params
+from tinystories.tokenization.token_files import Split, TokenMeta
+from tinystories.training import run_key as module
+from tinystories.training.conditions import Conditions
+from tinystories.training.run_key import CODE, PACKAGE, code_files, training_identity, training_key
+
+TRACKING = [path.stem for path in (ROOT / "src/tinystories/tracking").glob("[a-z]*.py")]
+CPU: Conditions = {"device": "cpu", "precision": "fp32", "compiled": False, "torch": "2.13.0", "threads": 2}
+META = TokenMeta(300, "a" * 64, Split(1_000, 10, 4_000, "b" * 64), Split(100, 1, 400, "c" * 64))
+
+# What `stages/train.py` imports too, but that cannot change a bit of the result.
+EXEMPT = {
+    "common/console.py": "only shows",
+    "common/errors.py": "an exception",
+    "common/files.py": "writes files whole",
+    "common/mlflow_limits.py": "what MLflow takes",
+    "common/paths.py": "names of files",
+    "common/reading.py": "reads what was written back, or refuses it",
+    "common/signals.py": "when to stop, not what comes out",
+    "common/stage.py": "the frame of a stage",
+    "common/strict_yaml.py": "reads params.yaml, whose values are in the key",
+    "common/urls.py": "where MLflow is",
+    "tokenization/tokenizer.py": "its result is in the key, as the sha256 of the tokenizer and of the tokens",
+    **{f"tracking/{name}.py": "tells MLflow" for name in TRACKING},
+}
+
+
+def key_of(params: Params, meta: TokenMeta = META, conditions: Conditions = CPU) -> str:
+    return training_key(training_identity(params, meta), conditions)
+
+
+def changed(params: Any, path: str, value: Any) -> Any:
+    name, _, rest = path.partition(".")
+    return params.model_copy(update={name: changed(getattr(params, name), rest, value) if rest else value})
+
+
+def test_the_same_training_has_the_same_key(small_params):
+    assert key_of(small_params) == key_of(small_params.model_copy(deep=True))
+    assert re.fullmatch("[0-9a-f]{64}", key_of(small_params))
+
+
+WITH_EFFECT = {
+    "seed": 6,
+    "model.context_length": 13,
+    "model.embedding_size": 28,
+    "model.layers": 4,
+    "model.heads": 3,
+    "train.batch_size": 5,
+    "train.epochs": 3,
+    "train.steps_per_epoch": 11,
+    "train.learning_rate": 0.03,
+    "train.embedding_learning_rate": 0.005,
+    "train.warmup": 0.02,
+    "train.cooldown": 0.4,
+    "train.weight_decay": 0.1,
+    "train.gradient_clip": 2.0,
+    "train.deterministic": True,
+    "train.log_every": 21,
+    "sample.top_k": 41,
+    "sample.temperature": 0.9,
+    "sample.max_new_tokens": 21,
+    "sample.prompts": ("Other",),
+}
+WITHOUT_EFFECT = {
+    "train.save_every": 1.0,
+    "train.device": "auto",  # what they resolve to is in the key, not what was asked for
+    "train.precision": "auto",
+    "train.compile": "off",
+    "evaluate.batch_size": 1,
+    "evaluate.precision": "bf16",
+    "mlflow.experiment": "other",
+    "mlflow.tracking_uri": "http://localhost:1",
+    "tokenizer.vocab_size": 301,  # the tokens themselves are in the key
+    "data.source": "embedded",
+}
+
+
+@pytest.mark.parametrize(("path", "value"), WITH_EFFECT.items(), ids=WITH_EFFECT)
+def test_what_decides_the_result_changes_the_key(small_params, path, value):
+    assert key_of(changed(small_params, path, value)) != key_of(small_params)
+
+
+@pytest.mark.parametrize(("path", "value"), WITHOUT_EFFECT.items(), ids=WITHOUT_EFFECT)
+def test_what_does_not_decide_it_leaves_the_key(small_params, path, value):
+    other = changed(small_params, path, value)
+    assert other != small_params
+    assert key_of(other) == key_of(small_params)
+
+
+def test_every_parameter_of_the_training_is_in_one_of_the_lists(small_params):
+    sections = ("model", "train", "sample", "evaluate", "mlflow", "tokenizer")
+    paths = {f"{section}.{key}" for section in sections for key in type(getattr(small_params, section)).model_fields}
+    assert paths | {"seed", "data.source"} == WITH_EFFECT.keys() | WITHOUT_EFFECT.keys()
+
+
+OTHER_TOKENS = {
+    "tokenizer": dataclasses.replace(META, tokenizer_sha256="d" * 64),
+    "train": dataclasses.replace(META, train=dataclasses.replace(META.train, sha256="d" * 64)),
+    "valid": dataclasses.replace(META, valid=dataclasses.replace(META.valid, sha256="d" * 64)),
+    "bytes": dataclasses.replace(META, valid=dataclasses.replace(META.valid, bytes=401)),
+}
+
+
+@pytest.mark.parametrize("meta", OTHER_TOKENS.values(), ids=OTHER_TOKENS)
+def test_other_tokens_change_the_key(small_params, meta):
+    assert key_of(small_params, meta) != key_of(small_params)
+
+
+@pytest.mark.parametrize("name", CPU)
+def test_what_computes_changes_the_key(small_params, name):
+    assert key_of(small_params, conditions={**CPU, name: "other"}) != key_of(small_params)
+    assert key_of(small_params, conditions={n: value for n, value in CPU.items() if n != name}) != key_of(small_params)
+
+
+@pytest.mark.parametrize("name", [path.relative_to(PACKAGE).as_posix() for path in code_files()])
+def test_changed_code_changes_the_key(small_params, monkeypatch, tmp_path, name):
+    shutil.copytree(PACKAGE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(module, "PACKAGE", tmp_path)
+    before = key_of(small_params)
+    (tmp_path / "common/console.py").write_text("# other\n")
+    assert key_of(small_params) == before
+    with (tmp_path / name).open("a") as file:
+        file.write("# other\n")
+    assert key_of(small_params) != before
+
+
+def test_every_file_that_training_imports_is_in_the_key_or_exempt():
+    code = set(code_files())
+    assert all((PACKAGE / name).exists() for name in CODE)
+    imported = {path for path in closure(ROOT / "stages/train.py") if not is_empty(path)} - {ROOT / "stages/train.py"}
+    assert {path.relative_to(PACKAGE).as_posix() for path in imported - code} == EXEMPT.keys()
+    assert {path.relative_to(PACKAGE).as_posix() for path in code - imported if not is_empty(path)} == set()
