@@ -29,7 +29,7 @@ from benchmarks.stories import VOCAB_SIZE, Stories, prepare_stories
 from tinystories.common.console import info, warn
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
-from tinystories.inference.loss_eval import score
+from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.training.backend import choose_backend, describe_environment
 
 SEEDS = (1, 2, 3)
@@ -132,7 +132,7 @@ def _train(recipe: str, params: Params, rate: float, stories: Stories, dev_only:
     for split in ("dev", "valid"):
         result = None
         if split == "dev" or not dev_only:
-            result = score(scored, stories.tokens(split), stories.splits[split].bytes, SCORED_AT_ONCE)
+            result = evaluate_loss(scored, stories.tokens(split), stories.splits[split].bytes, SCORED_AT_ONCE)
         measured[f"{split}_loss"] = round(result.loss, 6) if result else None
         measured[f"{split}_bits_per_byte"] = round(result.bits_per_byte, 6) if result else None
     return {

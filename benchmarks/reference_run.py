@@ -64,7 +64,7 @@ def run(params: Params, tokens: Path | None, begin: float, budget: float, tiny: 
         if step % params.train.steps_per_epoch == 0:
             start = time.perf_counter()
             model = engine.model.inference_copy()
-            valid = engine.score(valid_tokens, valid_bytes)
+            valid = engine.evaluate_loss(valid_tokens, valid_bytes)
             validated = time.perf_counter()
             _draw_samples(model, params)
             validating += validated - start

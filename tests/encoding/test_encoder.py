@@ -64,12 +64,12 @@ def sample() -> Path:
     return path
 
 
-@given(texts=st.lists(TEXT, max_size=4), immediate=st.sampled_from([1, 2, 5, 20, 2**22]))
-@example(texts=["", " ", "a", "a ", " a", "a  b", "a \n b", "\n\n\n", f"a {END_OF_TEXT} b{END_OF_TEXT}"], immediate=1)
-def test_any_text_gives_the_ids_of_tokenizers(tokenizer, texts, immediate):
+@given(texts=st.lists(TEXT, max_size=4), at_once=st.sampled_from([1, 2, 5, 20, 2**22]))
+@example(texts=["", " ", "a", "a ", " a", "a  b", "a \n b", "\n\n\n", f"a {END_OF_TEXT} b{END_OF_TEXT}"], at_once=1)
+def test_any_text_gives_the_ids_of_tokenizers(tokenizer, texts, at_once):
     """However much is taken at once: texts are grouped, or parted, anywhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "AT_ONCE", immediate)
+        patch.setattr(encoding, "AT_ONCE", at_once)
         assert encode(texts, tokenizer) == expected(texts, tokenizer)
 
 

@@ -226,7 +226,7 @@ def test_it_can_be_stopped_between_tokens(model):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw(never_ending(model), [1], top_k=5, check=check)
+        draw(never_ending(model), [1], top_k=5, on_step=check)
     assert len(calls) == 4
 
 

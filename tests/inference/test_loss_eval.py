@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinystories.inference.loss_eval import EvalResult, perplexity, score
+from tinystories.inference.loss_eval import EvalResult, evaluate_loss, perplexity
 from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import open_tokens
 
@@ -35,7 +35,7 @@ def numbers(count: int) -> Any:
 def test_the_loss_is_that_of_single_tokens(random_model, count, batch_size):
     """With and without a rest at the end: whole windows are of 12 tokens, and a token before them."""
     model, tokens = random_model(), numbers(count)
-    found = score(model, tokens, text_bytes=500, batch_size=batch_size)
+    found = evaluate_loss(model, tokens, text_bytes=500, batch_size=batch_size)
     assert found.loss == pytest.approx(naive(model, tokens), rel=1e-5)
     assert (found.tokens, found.text_bytes) == (count - 1, 500)
 
@@ -50,7 +50,7 @@ def test_every_token_but_the_first_is_predicted_once(random_model, monkeypatch):
         return torch.zeros(())
 
     monkeypatch.setattr(GPT, "loss", watched)
-    score(random_model(), np.arange(200, dtype=np.uint16), text_bytes=1, batch_size=3)
+    evaluate_loss(random_model(), np.arange(200, dtype=np.uint16), text_bytes=1, batch_size=3)
     assert predicted == list(range(1, 200))
 
 
@@ -58,7 +58,7 @@ def test_a_token_file_is_scored_as_it_lies(random_model, token_file: tuple[Path,
     path, split = token_file
     tokens = open_tokens(path, split, 300)
     model = random_model()
-    found = score(model, tokens, split.bytes, batch_size=16)
+    found = evaluate_loss(model, tokens, split.bytes, batch_size=16)
     assert found.loss == pytest.approx(naive(model, tokens), rel=1e-5)
     assert found.bits_per_byte == pytest.approx(found.loss * (split.tokens - 1) / math.log(2) / split.bytes)
 
@@ -83,14 +83,14 @@ def test_it_can_be_stopped_between_batches(random_model):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score(random_model(), numbers(100), 1, batch_size=1, check=check)
+        evaluate_loss(random_model(), numbers(100), 1, batch_size=1, on_step=check)
     assert len(calls) == 2
 
 
 def test_scoring_leaves_the_model_as_it_was(random_model):
     model = random_model()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    score(model, numbers(50), 1, batch_size=2)
+    evaluate_loss(model, numbers(50), 1, batch_size=2)
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     model.loss(torch.ones(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long)).backward()
     assert model.embedding.grad is not None

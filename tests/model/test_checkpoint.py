@@ -40,7 +40,7 @@ def test_every_weight_comes_back_exactly(random_model, checkpoint):
     assert all(weight.dtype == torch.float32 for weight in loaded.parameters())
 
 
-@pytest.mark.parametrize("shape", [(12, 24, 3, 2), (16, 64, 1, 8), (8, 6, 5, 1)])
+@pytest.mark.parametrize("config", [(12, 24, 3, 2), (16, 64, 1, 8), (8, 6, 5, 1)])
 def test_a_shape_knows_how_many_numbers_it_has(config):
     context_length, embedding_size, layers, heads = config
     config = ModelConfig(context_length=context_length, embedding_size=embedding_size, layers=layers, heads=heads)

@@ -36,11 +36,11 @@ class Moment:
     again: bool = False
 
 
-ENDING = "stopping.py:__exit__"  # of the stage `train`, with its results written
+ENDING = "signals.py:__exit__"  # of the stage `train`, with its results written
 FILES = " files.py:atomic_write files.py:write_text"
 STORE = (
     " sqlalchemy_store.py:create_run sqlalchemy_store.py:log_batch sqlalchemy_store.py:_log_metrics_once"
-    " sqlalchemy_store.py:_insert_metrics sqlalchemy_store.py:log_inputs tracking.py:log tracking.py:describe"
+    " sqlalchemy_store.py:_insert_metrics sqlalchemy_store.py:log_inputs mlflow_run.py:log mlflow_run.py:describe"
 )
 DVC = (
     "stage/cache.py:save stage/__init__.py:save_outs stage/__init__.py:commit dvcfile.py:dump_stages"
@@ -49,22 +49,27 @@ DVC = (
 HASHING = "hashfile/hash.py:file_md5 hashfile/hash.py:hash_file hashfile/build.py:_build_file"
 COPYING = "hashfile/transfer.py:_add hashfile/transfer.py:_do_transfer fs/generic.py:transfer dvc_objects/db.py:add"
 MOMENTS = (  # in the pipeline's order
-    Moment("downloading", "download", "transfer.py:_try", 60),
-    Moment("writing stories", "download", "corpus.py:write corpus.py:_flush" + FILES, 300),
-    Moment("training the tokenizer", "train_tokenizer", "tokenizer.py:train_tokenizer" + FILES, 30),
-    Moment("writing tokens", "tokenize_to_memmap", "tokens.py:write_tokens encoding.py:encode_stories" + FILES, 60),
-    Moment("in a step", "train", "engine.py:step engine.py:_run_once optimizer.py:update", 400),
-    Moment("writing the state", "train", "state.py:save" + FILES, 60),
-    Moment("validating", "train", "scoring.py:score scoring.py:_windows", 60),
-    Moment("sampling", "train", "generation.py:generate decoder.py:_forward samples.py:render_samples", 60),
-    Moment("streaming to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="training.py:_log"),
-    Moment("writing results", "train", "training.py:_write_results checkpoint.py:save_checkpoint", 25, again=True),
+    Moment("downloading", "download", "official.py:_try", 60),
+    Moment("writing stories", "download", "stories.py:write stories.py:_flush" + FILES, 300),
+    Moment("training the tokenizer", "train_tokenizer", "bpe.py:train_tokenizer" + FILES, 30),
+    Moment("writing tokens", "tokenize_to_memmap", "writer.py:write_tokens encoder.py:encode_stories" + FILES, 60),
+    Moment("in a step", "train", "training/step.py:step training/step.py:_run_once optimizer.py:update", 400),
+    Moment("writing the state", "train", "resume.py:save" + FILES, 60),
+    Moment("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
+    Moment("sampling", "train", "generate.py:generate decoder.py:_forward samples.py:render_samples", 60),
+    Moment("streaming to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
+    Moment("writing results", "train", "trainer.py:_write_results checkpoint.py:save_checkpoint", 25, again=True),
     Moment("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),
     Moment("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
     Moment("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),
-    Moment("evaluating", "evaluate", "evaluation.py:evaluate scoring.py:score" + FILES, 50),
-    Moment("drawing", "plot", "plotting.py:plot_run report.py:write_report" + FILES, 25),
-    Moment("publishing", "publish", "tracking.py:_send_all tracking.py:text run_choice.py:of_record" + STORE, 80),
+    Moment("evaluating", "evaluate", "evaluation/evaluate.py:evaluate loss_eval.py:evaluate_loss" + FILES, 50),
+    Moment("drawing", "plot", "reporting/plot.py:plot_run report.py:write_report" + FILES, 25),
+    Moment(
+        "publishing",
+        "publish",
+        "publishing/publish.py:_send_all mlflow_run.py:text run_choice.py:of_record" + STORE,
+        80,
+    ),
     Moment("between stages", "dvc", DVC, 300),
     Moment("at any time", "dvc", "", 0),
 )

@@ -71,10 +71,10 @@ def test_two_bytes_a_token_little_endian(token_file, tokenizer, stories):
 
 @pytest.mark.parametrize("at_once", [1, 50, 51, 100, 1000])
 def test_the_file_does_not_depend_on_how_the_stories_are_grouped(
-    tmp_path, tokenizer, stories, token_file, monkeypatch, immediate
+    tmp_path, tokenizer, stories, token_file, monkeypatch, at_once
 ):
     path, split = token_file
-    monkeypatch.setattr(encoding, "AT_ONCE", immediate)
+    monkeypatch.setattr(encoding, "AT_ONCE", at_once)
     assert len(list(encoding.encode_stories(stories, tokenizer))) > 1
     assert write_tokens(stories, tokenizer, tmp_path / "again.bin", total_bytes=1) == split
     assert (tmp_path / "again.bin").read_bytes() == path.read_bytes()

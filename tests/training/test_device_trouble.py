@@ -14,7 +14,7 @@ from tinystories.common.params import Params
 from tinystories.common.reading import read_json
 from tinystories.evaluation import evaluate as evaluation
 from tinystories.evaluation.evaluate import evaluate
-from tinystories.inference.loss_eval import score
+from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.model.device import translate_device_errors
 from tinystories.training.backend import choose_backend
 from tinystories.training.step import TrainStep
@@ -165,11 +165,11 @@ def test_evaluation_says_it_too(params, no_run, monkeypatch, error, words):
     def troubled(*arguments, **more):
         if error:
             raise error
-        found = score(*arguments, **more)
+        found = evaluate_loss(*arguments, **more)
         return type(found)(float("nan"), found.tokens, found.text_bytes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "score", troubled)
+        patch.setattr(evaluation, "evaluate_loss", troubled)
         with pytest.raises(UserError) as caught:
             evaluate(params)
     assert words in str(caught.value) and len(str(caught.value).splitlines()) == 1

@@ -107,8 +107,8 @@ def test_the_other_weights_move_as_with_pytorchs_nadam(random_model, small_param
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 8, 40), (3, 40, 8), (2, 3, 12, 24)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_orthogonalize_makes_all_singular_values_about_one(config, dtype):
-    matrices = torch.randn(config, generator=torch.Generator().manual_seed(0)) * 1e-3
+def test_orthogonalize_makes_all_singular_values_about_one(shape, dtype):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     found = orthogonalize(matrices, dtype)
     assert found.shape == matrices.shape
     assert found.dtype == torch.float32

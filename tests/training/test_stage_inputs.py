@@ -36,8 +36,8 @@ def here(
     splits = [write_tokens(stories, tokenizer, path, 1) for path in (paths.TOKENS_TRAIN, paths.TOKENS_VALID)]
     write_meta(TokenMeta(300, sha256_of(paths.TOKENIZER), *splits), paths.TOKENS_META)
     save_checkpoint(random_model(), paths.TOKENIZER, paths.CHECKPOINT)
-    monkeypatch.setattr(training, "Engine", lambda *arguments: pytest.fail("the training begins"))
-    monkeypatch.setattr(evaluation, "score", lambda *arguments: pytest.fail("the scoring begins"))
+    monkeypatch.setattr(training, "TrainStep", lambda *arguments: pytest.fail("the training begins"))
+    monkeypatch.setattr(evaluation, "evaluate_loss", lambda *arguments: pytest.fail("the scoring begins"))
     yield tmp_path
     assert not (paths.RUN.exists() or paths.EVALUATION.exists() or paths.HISTORY.exists())
 

@@ -9,7 +9,7 @@ from tinystories.common.console import info, progress
 from tinystories.common.errors import UserError
 from tinystories.common.files import copy_file, write_json, write_text
 from tinystories.common.params import Params
-from tinystories.inference.loss_eval import score
+from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import load_checkpoint
 from tinystories.model.device import choose_device, translate_device_errors
@@ -37,7 +37,7 @@ def evaluate(params: Params) -> None:
     dtype = torch.bfloat16 if params.evaluate.precision == "bf16" else torch.float32
     with progress("Scoring the validation set", len(tokens)) as bar:
         window = params.evaluate.batch_size * model.config.context_length
-        valid = score(
+        valid = evaluate_loss(
             model.inference_copy(dtype),
             tokens,
             meta.valid.bytes,

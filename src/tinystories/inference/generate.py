@@ -7,7 +7,6 @@ from torch import Tensor
 
 from tinystories.common.special_tokens import END_OF_TEXT_ID
 from tinystories.inference.decoder import make_decoder
-from tinystories.inference.loss_eval import do_nothing
 from tinystories.model.gpt import GPT
 
 
@@ -20,14 +19,14 @@ def generate(
     temperature: float,
     top_k: int,
     seeds: Sequence[int],
-    check: Callable[[], None] = do_nothing,
+    on_step: Callable[[], None] | None = None,
 ) -> list[list[int]]:
     """Draw tokens after each prompt, of a token or more, until its story ends or there are `max_new_tokens`.
 
     The results are without the prompts; the last token is the end-of-text where a story ended. Where a text outgrows
     the context, the model goes on with its later half: the keys and values of what is dropped would be of no use, for
     they were computed at other positions. Each prompt has its own seed, which gives it the same tokens alone as beside
-    others. `check` is called before each round of tokens and may raise.
+    others. `on_step` is called before each round of tokens and may raise.
     """
     context = model.config.context_length
     # The part of each text that the model sees.
@@ -44,7 +43,8 @@ def generate(
     for turn in range(max_new_tokens):
         if not texts:
             break
-        check()
+        if on_step:
+            on_step()
         decoder.read(unread, [windows[texts[row]][:-1] for row in unread])
         logits = decoder.decode_step([windows[text][-1] for text in texts], [len(windows[text]) - 1 for text in texts])
         tokens = _draw(logits, temperature, top_k, chances[texts, turn])

@@ -11,10 +11,6 @@ from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import TokenArray
 
 
-def do_nothing() -> None:
-    """The `check` of those who need none."""
-
-
 @dataclass(frozen=True)
 class EvalResult:
     """`loss` in nats a token over `tokens` predicted tokens, which stand for `text_bytes` bytes of stories."""
@@ -40,17 +36,17 @@ def perplexity(loss: float) -> float:
 
 
 @torch.inference_mode()
-def score(
+def evaluate_loss(
     model: GPT,
     tokens: TokenArray,
     text_bytes: int,
     batch_size: int,
-    check: Callable[[], None] = do_nothing,
+    on_step: Callable[[], None] | None = None,
     loss_sum: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> EvalResult:
     """Score every token of the file once, in windows side by side; only the first, an end-of-text, is not predicted.
 
-    `tokens` has shape (tokens,). `check` is called between batches and may raise, to stop early. `loss_sum`
+    `tokens` has shape (tokens,). `on_step` is called after each batch and may raise, to stop early. `loss_sum`
     computes what `model.loss` does of a whole batch, faster.
     """
     length = model.config.context_length
@@ -66,7 +62,8 @@ def score(
             sums.append(loss_sum(inputs, targets))
         else:
             sums.append(model.loss(inputs, targets, reduction="sum"))
-        check()
+        if on_step:
+            on_step()
     if predicted % length:
         sums.append(model.loss(*_windows(tokens[whole * length :], 1, device), reduction="sum"))
     total = torch.stack(sums).double().sum().item() if device.type != "mps" else math.fsum(s.item() for s in sums)

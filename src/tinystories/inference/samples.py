@@ -7,12 +7,11 @@ from tokenizers import Tokenizer
 from tinystories.common.params import Sample
 from tinystories.common.special_tokens import END_OF_TEXT_ID
 from tinystories.inference.generate import generate
-from tinystories.inference.loss_eval import do_nothing
 from tinystories.model.gpt import GPT
 
 
 def render_samples(
-    model: GPT, tokenizer: Tokenizer, sample: Sample, seed: int, title: str, check: Callable[[], None] = do_nothing
+    model: GPT, tokenizer: Tokenizer, sample: Sample, seed: int, title: str, on_step: Callable[[], None] | None = None
 ) -> str:
     """Continue each prompt, and an empty page. Pages of one seed draw with the same numbers, so they compare."""
     prompts = [*sample.prompts, ""]
@@ -23,7 +22,7 @@ def render_samples(
         temperature=sample.temperature,
         top_k=sample.top_k,
         seeds=[(seed + number) % 2**63 for number in range(1, len(prompts) + 1)],
-        check=check,
+        on_step=on_step,
     )
     parts = [f"# {title}", f"top-k {sample.top_k}, temperature {sample.temperature:g}, seed {seed}"]
     for number, (prompt, new) in enumerate(zip(prompts, continuations, strict=True), start=1):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tinystories.common.params import Params
-from tinystories.inference.loss_eval import EvalResult, do_nothing, score
+from tinystories.inference.loss_eval import EvalResult, evaluate_loss
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import TokenArray
@@ -92,12 +92,14 @@ class TrainStep:
         gradients = torch.autograd.grad(loss, list(weights.values()))
         return loss.detach(), dict(zip(weights, gradients, strict=True))
 
-    def score(self, tokens: TokenArray, text_bytes: int, check: Callable[[], None] = do_nothing) -> EvalResult:
+    def evaluate_loss(
+        self, tokens: TokenArray, text_bytes: int, on_step: Callable[[], None] | None = None
+    ) -> EvalResult:
         """Of all tokens of the file, with the weights as they are now."""
         # Twice the training batch: without a backward pass there is room, and it needs no parameter of its own.
         rows = 2 * self._batches.shape[2]
         loss_sum = self._fused.loss_sum if self._fused else None
-        return score(self.model.inference_copy(), tokens, text_bytes, rows, check, loss_sum)
+        return evaluate_loss(self.model.inference_copy(), tokens, text_bytes, rows, on_step, loss_sum)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the steps to come depend on, by name."""

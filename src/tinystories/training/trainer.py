@@ -239,7 +239,7 @@ class Training:
         run, number = self._progress, len(self._progress.epochs) + 1
         self._save()  # validation can take long; a stop in it should not cost steps
         model, corpus = self._engine.model.inference_copy(), self._corpus
-        valid = self._engine.score(corpus.valid, corpus.meta.valid.bytes, self._stop.check)
+        valid = self._engine.evaluate_loss(corpus.valid, corpus.meta.valid.bytes, self._stop.check)
         self._check_finite("validation loss", valid.loss)
         title = f"Samples after epoch {number}"
         page = render_samples(model, corpus.tokenizer, self._params.sample, self._params.seed, title, self._stop.check)

@@ -1,0 +1,232 @@
+"""What the files between the stages hold: a type for each, which writes it and reads it back.
+
+A file has one writer, the stage named in its type. Whoever reads it gets an object of that type, or a `UserError` that
+names the file, the key, what was found and what would be right. Keys that a type does not have are left out.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from tinystories.common import paths
+from tinystories.common.errors import UserError, shorten
+from tinystories.common.files import write_json, write_text
+from tinystories.common.reading import read_csv, read_json
+
+MAX_VALUE = 1e15  # of any count, rate, loss or time: beyond it a figure is damaged
+MAX_PERPLEXITY = 1e305  # e^700, at which `loss_eval.perplexity` ends, and a little
+
+
+def _time(text: str) -> str:
+    try:
+        datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("an ISO 8601 time") from None
+    return text
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]  # what every reader of JSON has exactly
+Figure = Annotated[float, Field(ge=0, le=MAX_VALUE)]
+Perplexity = Annotated[float, Field(ge=0, le=MAX_PERPLEXITY)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Time = Annotated[str, AfterValidator(_time)]
+
+
+class Values(BaseModel):
+    """Named values, checked as they are read and as they are made."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class JsonFile(Values):
+    """The contents of a JSON file at a fixed place."""
+
+    PATH: ClassVar[Path]
+    STAGE: ClassVar[str]
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read it. Errors: UserError where it is missing or not of this form."""
+        try:
+            return cls.model_validate(read_json(cls.PATH))
+        except ValidationError as error:
+            raise UserError(f"{cls.PATH}: {_problem(error)}; {_remedy(cls.STAGE)}") from None
+
+    def write(self) -> None:
+        """Write it, whole or not at all."""
+        write_json(self.PATH, self.model_dump())
+
+
+class Row(Values):
+    """One row of a CSV file at a fixed place."""
+
+    PATH: ClassVar[Path]
+    STAGE: ClassVar[str] = "train"
+
+    @classmethod
+    def read_table(cls) -> list[Self]:
+        """Read all rows, at least one. Errors: UserError where the file is missing or not of this form."""
+        rows = read_csv(cls.PATH, cls.STAGE)
+        if not rows:
+            raise UserError(f"{cls.PATH}: no row below the header; {_remedy(cls.STAGE)}")
+        read = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                read.append(cls.model_validate(row, strict=False))
+            except ValidationError as error:
+                raise UserError(f"{cls.PATH}, row {number}: {_problem(error)}; {_remedy(cls.STAGE)}") from None
+        return read
+
+    @classmethod
+    def write_table(cls, rows: Iterable[Self]) -> None:
+        """Write all rows, whole or not at all."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(cls.model_fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.model_dump() for row in rows)
+        write_text(cls.PATH, text.getvalue())
+
+
+def _remedy(stage: str) -> str:
+    return f"run the stage that writes it again (dvc repro -f -s {stage})"
+
+
+def _problem(error: ValidationError) -> str:
+    """The first of pydantic's findings: the key, what was found, what was expected."""
+    problem = error.errors(include_url=False)[0]
+    key, context = ".".join(map(str, problem["loc"])), problem.get("ctx", {})
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    expected = {
+        "int_type": "a whole number",
+        "int_parsing": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "float_parsing": "a number",
+        "finite_number": "a finite number",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "dict_type": "an object",
+        "model_type": "an object",
+        "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than_equal": f"at most {context.get('le', 0):g}",
+        "string_pattern_mismatch": "64 hexadecimal digits",
+        "value_error": str(context.get("error")),
+    }.get(problem["type"], problem["msg"])
+    return f"{key} is {shorten(repr(problem['input']))}, expected {expected}"
+
+
+class StoryFile(Values):
+    """A file of stories: bytes (separators included), stories, and its sha256."""
+
+    bytes: Count
+    stories: Count
+    sha256: Sha256
+
+
+class Manifest(JsonFile):
+    """What download has written, and where it is from."""
+
+    PATH, STAGE = paths.RAW_MANIFEST, "download"
+
+    source: str
+    detail: dict[str, Any]
+    train: StoryFile
+    valid: StoryFile
+
+
+class TokenFile(Values):
+    """A file of tokens: counts of tokens, stories and UTF-8 bytes of story text, and its sha256."""
+
+    tokens: Annotated[int, Field(ge=1, le=2**53)]
+    stories: Annotated[int, Field(ge=1, le=2**53)]
+    bytes: Annotated[int, Field(ge=1, le=2**53)]
+    sha256: Sha256
+
+
+class TokenMeta(JsonFile):
+    """What tokenize_to_memmap has written: the two token files, and the tokenizer that made them."""
+
+    PATH, STAGE = paths.TOKENS_META, "tokenize_to_memmap"
+
+    vocab_size: Annotated[int, Field(ge=1, le=2**53)]
+    tokenizer_sha256: Sha256
+    train: TokenFile
+    valid: TokenFile
+
+
+class HistoryRow(Row):
+    """One row of history.csv: the mean loss (nats per token) since the row before, and the last step's other values."""
+
+    PATH = paths.HISTORY
+
+    step: Count
+    tokens: Count
+    loss: Figure
+    learning_rate: Figure
+    gradient_norm: Figure
+    tokens_per_second: Figure
+    seconds: Figure  # of training steps alone
+
+
+class EpochRow(Row):
+    """One row of epochs.csv, the loss/PPL table."""
+
+    PATH = paths.EPOCHS
+
+    epoch: Count
+    train_loss: Figure
+    train_ppl: Perplexity
+    valid_loss: Figure
+    valid_ppl: Perplexity
+    valid_bits_per_byte: Figure
+    step: Count
+    tokens: Count
+    seconds: Figure  # of the whole stage
+
+
+class TrainMetrics(JsonFile):
+    """The metrics of the stage train, as `dvc metrics show` has them."""
+
+    PATH, STAGE = paths.TRAIN_METRICS, "train"
+
+    train_loss: Figure
+    train_ppl: Perplexity
+    valid_loss: Figure
+    valid_ppl: Perplexity
+    valid_bits_per_byte: Figure
+    steps: Count
+    tokens: Count
+    parameters: Count
+    tokens_per_second: Figure  # the steady rate: the median over the rows of history.csv
+    startup_seconds: Figure  # of the steps, beyond what they take at the steady rate: compiling, most of all
+    seconds: Figure  # of the whole stage
+
+
+class Run(JsonFile):
+    """The training as it ran: its key, its MLflow run, and what it ran on."""
+
+    PATH, STAGE = paths.RUN, "train"
+
+    run_id: str | None
+    key: str
+    name: str | None
+    started: Time
+    ended: Time
+    environment: dict[str, str | int | bool | None]
+
+
+class Evaluation(JsonFile):
+    """The metrics of the stage evaluate."""
+
+    PATH, STAGE = paths.EVALUATION, "evaluate"
+
+    valid_loss: Figure
+    valid_ppl: Perplexity
+    valid_bits_per_byte: Figure
+    valid_tokens: Count
