@@ -122,7 +122,7 @@ def _train_accounted(work: dict[str, Any]) -> None:
     import tokenize_to_memmap
     import train_tokenizer
     from tinystories.tracking import mlflow_run as tracking
-    from tinystories.training import resume as state
+    from tinystories.training import resume
     from tinystories.training import step as engine
     from tinystories.training import trainer as training
 
@@ -133,21 +133,21 @@ def _train_accounted(work: dict[str, Any]) -> None:
     steps = params.train.steps
     account = Account(WARM_UP, steps)
     saves: list[int] = []
-    bare_step, save, open_run = engine.TrainStep.step, state.ResumeCheckpoint.save, tracking.Run.start
+    bare_step, save, open_run = engine.TrainStep.step, resume.ResumeCheckpoint.save, tracking.Run.start
 
     def counted_step(self: engine.TrainStep, number: int) -> None:
         account.step(number, lambda n: bare_step(self, n))
 
-    def counted_save(self: state.ResumeCheckpoint, tensors: Any, progress: state.Progress) -> None:
-        saves.append(progress.step)
-        save(self, tensors, progress)
+    def counted_save(self: resume.ResumeCheckpoint, tensors: Any, state: resume.TrainerState) -> None:
+        saves.append(state.step)
+        save(self, tensors, state)
 
     def noticed_open(self: tracking.Run) -> None:
         open_run(self)
         account.opened.set()
 
     engine.TrainStep.step = counted_step  # type: ignore[method-assign, assignment]
-    state.ResumeCheckpoint.save = counted_save  # type: ignore[method-assign]
+    resume.ResumeCheckpoint.save = counted_save  # type: ignore[method-assign]
     tracking.Run.start = noticed_open  # type: ignore[method-assign]
     training.train(params, experiment=None)
     between = [step for step in saves if account.first < step < steps]

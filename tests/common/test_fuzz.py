@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from tests.reporting import test_report
 from tests.support.corruption import damaged, damaged_json
 from tinystories.common import paths
+from tinystories.common.artifacts import HistoryRow
 from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params, load_params
@@ -36,7 +37,7 @@ from tinystories.reporting.plot import EPOCH_COLUMNS, HISTORY_COLUMNS, draw_run,
 from tinystories.reporting.report import loss_table, write_report
 from tinystories.tokenization.token_files import TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
 from tinystories.tokenization.tokenizer import load_tokenizer
-from tinystories.training.resume import RECORD, TENSORS, Progress, ResumeCheckpoint
+from tinystories.training.resume import TENSORS, TRAINER_STATE, ResumeCheckpoint, TrainerState
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 MOST_MEMORY = 1_000_000  # kilobytes
@@ -245,20 +246,23 @@ def test_damaged_weights(directory, whole_checkpoint, model, data):
 
 
 @fuzz()
-@given(data=st.data(), name=st.sampled_from([RECORD, TENSORS]))
+@given(data=st.data(), name=st.sampled_from([TRAINER_STATE, TENSORS]))
 def test_a_damaged_state(directory, data, name):
-    state, tensors = ResumeCheckpoint(directory / "state"), {"a": torch.arange(12.0).view(3, 4), "b": torch.tensor(2)}
-    progress = Progress(started="then", step=20, seconds=1.5, history=[{"step": 20, "loss": 3.25}], samples=["Once."])
-    state.save(tensors, progress)
+    saved, tensors = ResumeCheckpoint(directory / "state"), {"a": torch.arange(12.0).view(3, 4), "b": torch.tensor(2)}
+    row = HistoryRow(
+        step=20, tokens=80, loss=3.25, learning_rate=1e-5, gradient_norm=0.5, tokens_per_second=40.0, seconds=2.0
+    )
+    state = TrainerState(started="then", step=20, seconds=1.5, history=[row], samples=["Once."])
+    saved.save(tensors, state)
     path = next((directory / "state").glob("step-*")) / name
     whole = path.read_bytes()
-    path.write_bytes(data.draw(damaged_json(whole) if name == RECORD else damaged(whole)))
+    path.write_bytes(data.draw(damaged_json(whole) if name == TRAINER_STATE else damaged(whole)))
     with reading(f"state, {name}"):
-        if (loaded := state.load(tensors)) is None:
+        if (loaded := saved.load(tensors)) is None:
             refused[f"state, {name}"] += 1
         else:
             assert same(loaded[0], tensors)
-            assert loaded[1] == progress
+            assert loaded[1] == state
 
 
 # What `plot` and `publish` read

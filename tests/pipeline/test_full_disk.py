@@ -34,7 +34,7 @@ from tinystories.reporting.plot import EPOCH_COLUMNS, HISTORY_COLUMNS, plot_run
 from tinystories.sources.official import fetch
 from tinystories.sources.prepare import prepare
 from tinystories.tokenizer_training.bpe import save_tokenizer
-from tinystories.training.resume import Progress, ResumeCheckpoint
+from tinystories.training.resume import ResumeCheckpoint, TrainerState
 from tinystories.training.step import TrainStep
 from tinystories.training.trainer import train
 
@@ -79,7 +79,7 @@ def final_files(directory: Path) -> dict[str, bytes]:
     def passing(path: Path) -> bool:
         names = path.relative_to(directory).parts
         return names[:2] == (".state", "downloads") or any(
-            name in ("filler", "part") or name.endswith((".part", ".lock")) for name in names
+            name in ("filler", "tmp") or name.endswith((".part", ".lock")) for name in names
         )
 
     return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file() and not passing(path)}
@@ -107,7 +107,7 @@ def writes(
         "tokens": (paths.TOKENS_TRAIN, lambda n: write_tokens(many[n:], tokenizer, paths.TOKENS_TRAIN, 1)),
         "state": (
             Path(".state/train/key"),
-            lambda n: state.save({"weights": torch.full((9999,), float(n))}, Progress(started="then", step=n)),
+            lambda n: state.save({"weights": torch.full((9999,), float(n))}, TrainerState(started="then", step=n)),
         ),
         "checkpoint": (
             paths.CHECKPOINT,
@@ -152,11 +152,11 @@ def test_what_is_saved_is_on_the_disk_before_what_was_there_goes(tmp_path, monke
         fsync(descriptor)
 
     state = ResumeCheckpoint(tmp_path)
-    state.save({"weights": torch.zeros(9)}, Progress(started="then", step=1))
+    state.save({"weights": torch.zeros(9)}, TrainerState(started="then", step=1))
     monkeypatch.setattr(os, "fsync", note)
-    state.save({"weights": torch.ones(9)}, Progress(started="then", step=2))
+    state.save({"weights": torch.ones(9)}, TrainerState(started="then", step=2))
     new = tmp_path / "step-000000000002"
-    for name in ("tensors.safetensors", "record.json"):
+    for name in ("tensors.safetensors", "trainer_state.json"):
         assert ((new / name).stat().st_ino, ["step-000000000001"]) in flushed
 
 
@@ -224,7 +224,7 @@ def test_a_training_on_a_disk_that_fills_up(disk, stories, tokenizer, small_para
     disk.make_room()
     capsys.readouterr()
     train(params, None)
-    assert "Going on from step 7" in capsys.readouterr().out
+    assert "Resuming from step 7" in capsys.readouterr().out
     assert (paths.CHECKPOINT / "model.safetensors").read_bytes() == expected
 
 

@@ -167,13 +167,13 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repo
     # Killed between saving one and deleting the last, it leaves two; and that of the small one, 30, still stands.
     state = max(states.glob("*/step-*"), key=lambda path: path.name)
     assert 30 < int(state.name[5:17]) < 1200
-    record = json.loads((state / "record.json").read_text())["record"]
+    saved = json.loads((state / "trainer_state.json").read_text())["state"]
 
     try:
         output = repository.run("dvc", "repro")
     except AssertionError:  # a killed DVC leaves its lock behind, and says so once
         output = repository.run("dvc", "repro")
-    assert "Going on from step" in output
+    assert "Resuming from step" in output
     unstopped.run("dvc", "repro", "evaluate")
 
     for name in ("models/checkpoint/model.safetensors", "reports/samples/epoch_2.md", "reports/evaluate.json"):
@@ -184,8 +184,8 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repo
         assert mine.drop(columns=timings, errors="ignore").equals(theirs.drop(columns=timings, errors="ignore"))
     run = repository.runs()[0]
     assert len(repository.runs()) == 2  # the small one, and this one: the same before and after the stop
-    if record["run_id"]:
-        assert run.info.run_id == record["run_id"]
+    if saved["run_id"]:
+        assert run.info.run_id == saved["run_id"]
     steps = [step for step, _ in repository.points(run, "train/loss")]
     assert steps == list(range(5, 1201, 5))
     assert {int(path.name[5:17]) for path in states.glob("*/step-*")} == {30, 1200}, "of the small one, and of this"

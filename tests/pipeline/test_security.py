@@ -149,9 +149,9 @@ def test_harmful_tensors_are_refused(empty, finished, data, capsys):
     state.mkdir(parents=True)
     (state / "tensors.safetensors").write_bytes(data)
     (state / "state.pt").write_bytes(data)
-    progress = {"started": "then"}
-    record = {"checksum": checksum(["key", progress], state / "tensors.safetensors"), "record": progress}
-    (state / "record.json").write_text(json.dumps(record))
+    values = {"started": "then"}
+    saved = {"checksum": checksum(["key", values], state / "tensors.safetensors"), "state": values}
+    (state / "trainer_state.json").write_text(json.dumps(saved))
     assert ResumeCheckpoint(state.parent).load({}) is None
 
 

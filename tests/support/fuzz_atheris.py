@@ -32,7 +32,7 @@ def state(path: Path) -> None:
     saved = path.parent / "key" / "step-000000000001"
     saved.mkdir(parents=True, exist_ok=True)
     (saved / "tensors.safetensors").write_bytes(path.read_bytes())
-    path.rename(saved / "record.json")
+    path.rename(saved / "trainer_state.json")
     assert ResumeCheckpoint(saved.parent).load({}) is None
 
 

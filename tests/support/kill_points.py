@@ -37,6 +37,7 @@ class Moment:
 
 
 ENDING = "signals.py:__exit__"  # of the stage `train`, with its results written
+RESULTS = "results.py:write_results results.py:train_metrics"
 FILES = " files.py:atomic_write files.py:write_text"
 STORE = (
     " sqlalchemy_store.py:create_run sqlalchemy_store.py:log_batch sqlalchemy_store.py:_log_metrics_once"
@@ -58,7 +59,7 @@ MOMENTS = (  # in the pipeline's order
     Moment("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
     Moment("sampling", "train", "generate.py:generate decoder.py:_forward samples.py:render_samples", 60),
     Moment("streaming to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
-    Moment("writing results", "train", "trainer.py:_write_results checkpoint.py:save_checkpoint", 25, again=True),
+    Moment("writing results", "train", f"{RESULTS} checkpoint.py:save_checkpoint", 25, again=True),
     Moment("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),
     Moment("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
     Moment("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),

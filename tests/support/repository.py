@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
     "sample.prompts": ["Once upon a time"],
 }
 
-TIMINGS = ["seconds", "tokens_per_second"]
+TIMINGS = ["seconds", "startup_seconds", "tokens_per_second"]
 
 
 class Repository:

@@ -17,7 +17,7 @@ from tinystories.model.device import processor
 from tinystories.training import conditions as module
 from tinystories.training.backend import Backend
 from tinystories.training.conditions import conditions_to_resume, find_conditions
-from tinystories.training.resume import RECORD, Progress, ResumeCheckpoint
+from tinystories.training.resume import TRAINER_STATE, TrainerState, ResumeCheckpoint
 from tinystories.training.run_key import training_key
 
 FP32 = Backend(torch.device("cpu"), torch.float32, compiled=False)
@@ -125,7 +125,7 @@ def test_trainings_of_one_key_have_the_same_bits_stopped_or_not(trainings):
     found: dict[str, str] = {}
     for case in CASES:
         said, results = trainings.run(case, "forget", "0", "forget", "2", "0")
-        assert "Going on from step 2" in said
+        assert "Resuming from step 2" in said
         through, stopped = results
         assert stopped == through, case
         _, key, bits = through.split()
@@ -137,7 +137,7 @@ def test_a_stopped_training_goes_on_with_as_many_threads_as_it_had(trainings):
     _, [through] = trainings.run(Case("off", True, 2), "forget", "0", "forget", "2")
     said, [result] = trainings.run(Case("off", True, None), "0", cores="0")
     assert "begun with 2 threads" in said
-    assert "Going on from step 2" in said
+    assert "Resuming from step 2" in said
     assert result == through
 
 
@@ -159,7 +159,7 @@ def states(tmp_path: Path) -> Path:
 
 
 def save(states: Path, key: str, training: str, conditions: dict[str, Any]) -> None:
-    progress = Progress(started="2026-01-01T00:00:00+00:00", training=training, conditions=conditions)
+    progress = TrainerState(started="2026-01-01T00:00:00+00:00", training=training, conditions=conditions)
     ResumeCheckpoint(states / key).save({"weights": torch.ones(1)}, progress)
 
 
@@ -203,7 +203,7 @@ def test_whoever_asks_for_threads_gets_them(states, monkeypatch, capsys):
 @pytest.mark.usefixtures("no_threads_asked_for")
 def test_a_state_that_cannot_be_read_decides_nothing(states):
     save(states, "k", "t", HERE | {"threads": 8})
-    (states / "k" / "step-000000000000" / RECORD).write_text("{}")
+    (states / "k" / "step-000000000000" / TRAINER_STATE).write_text("{}")
     (states / "empty").mkdir()
     assert conditions_to_resume(states, "t", HERE) == HERE
 

@@ -9,7 +9,7 @@ from tinystories.common import paths
 from tinystories.common.files import checksum
 from tinystories.training import retention
 from tinystories.training import trainer as training
-from tinystories.training.resume import RECORD, TENSORS
+from tinystories.training.resume import TRAINER_STATE, TENSORS
 from tinystories.training.retention import main
 from tinystories.training.step import TrainStep
 from tinystories.training.trainer import train
@@ -64,10 +64,10 @@ def test_freed_it_is_trained_anew(here, small_params, no_run, capsys):
 def test_a_record_of_another_form_is_no_traceback(here, small_params, no_run, capsys):
     train(small_params, None)
     (state,) = Path(".state/train").glob("*/step-*")
-    record = json.loads((state / RECORD).read_text())["record"]
+    record = json.loads((state / TRAINER_STATE).read_text())["record"]
     record["epoch"] = record.pop("epochs")
     total = checksum([state.parent.name, record], state / TENSORS)
-    (state / RECORD).write_text(json.dumps({"checksum": total, "record": record}))
+    (state / TRAINER_STATE).write_text(json.dumps({"checksum": total, "record": record}))
     capsys.readouterr()
     train(small_params, None)
     said = capsys.readouterr().out

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tinystories.common.files import checksum, sha256_of
 from tinystories.training import resume as module
-from tinystories.training.resume import RECORD, TENSORS, Progress, ResumeCheckpoint, lock_checkpoint
+from tinystories.training.resume import TRAINER_STATE, TENSORS, TrainerState, ResumeCheckpoint, lock_checkpoint
 
 
 def tensors(seed: int = 0) -> dict[str, Tensor]:
@@ -30,7 +30,7 @@ def tensors(seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-RECORDED = Progress(
+RECORDED = TrainerState(
     started="2026-11-27T17:00:00+00:00",
     environment={"threads": 2, "compiled": True, "git_commit": None, "device": "cpu"},
     step=3,
@@ -40,8 +40,8 @@ RECORDED = Progress(
 )
 
 
-def at(step: int, name: str | None = None) -> Progress:
-    return Progress(started="then", step=step, run_id=name)
+def at(step: int, name: str | None = None) -> TrainerState:
+    return TrainerState(started="then", step=step, run_id=name)
 
 
 def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
@@ -148,22 +148,22 @@ def damage(path: Path, how: str) -> None:
     elif how == "other tensors":
         save_file({"weights": torch.ones(5, 7)}, path / TENSORS)
     elif how == "other number in the record":
-        (path / RECORD).write_text((path / RECORD).read_text().replace('"step": 12', '"step": 13'))
+        (path / TRAINER_STATE).write_text((path / TRAINER_STATE).read_text().replace('"step": 12', '"step": 13'))
     elif how == "no number in the record":
-        (path / RECORD).write_text((path / RECORD).read_text().replace('"step": 12', '"step": NaN'))
+        (path / TRAINER_STATE).write_text((path / TRAINER_STATE).read_text().replace('"step": 12', '"step": NaN'))
     elif how == "record of the older":
-        shutil.copy(path.parent.with_name("older") / "key" / "step-000000000007" / RECORD, path / RECORD)
+        shutil.copy(path.parent.with_name("older") / "key" / "step-000000000007" / TRAINER_STATE, path / TRAINER_STATE)
     elif how == "a version without a checksum of the record":
-        (path / RECORD).write_text(json.dumps({"sha256": sha256_of(path / TENSORS), "record": {"step": 12}}))
+        (path / TRAINER_STATE).write_text(json.dumps({"sha256": sha256_of(path / TENSORS), "record": {"step": 12}}))
     elif how == "a file in its place":
         shutil.rmtree(path)
         path.write_text("")
     elif how == "no tensors":
         (path / TENSORS).unlink()
     elif how == "no record":
-        (path / RECORD).unlink()
+        (path / TRAINER_STATE).unlink()
     else:
-        (path / RECORD).write_text(how)
+        (path / TRAINER_STATE).write_text(how)
 
 
 DAMAGES = [
@@ -212,7 +212,7 @@ def test_a_damaged_state_is_left_out_with_a_warning(directory, capsys, how):
 
 def test_every_bit_counts(directory):
     ResumeCheckpoint(directory).save(tensors(12), at(12))
-    for name in (TENSORS, RECORD):
+    for name in (TENSORS, TRAINER_STATE):
         path = directory / "step-000000000012" / name
         data = path.read_bytes()
         for place in range(0, len(data), 7):
@@ -296,7 +296,7 @@ def test_a_record_of_another_form_is_a_damaged_one(directory, capsys, record):
     ResumeCheckpoint(directory).save(tensors(12), at(12))
     path = directory / "step-000000000012"
     total = checksum([directory.name, record], path / TENSORS)
-    (path / RECORD).write_text(json.dumps({"checksum": total, "record": record}))
+    (path / TRAINER_STATE).write_text(json.dumps({"checksum": total, "record": record}))
     assert ResumeCheckpoint(directory).load(tensors()) is None
     line, anew = capsys.readouterr().out.splitlines()
     assert "this saved state is damaged and is left out (its record has another form: " in line

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from tests.support.repository import ROOT
 from tinystories.training import retention
-from tinystories.training.resume import Progress, ResumeCheckpoint, lock_checkpoint
+from tinystories.training.resume import TrainerState, ResumeCheckpoint, lock_checkpoint
 from tinystories.training.retention import kept_states, main, prune
 
 
@@ -25,7 +25,7 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def save(parent: Path, key: str, age: int, ended: str | None = "now", numbers: int = 1000) -> None:
     """A state of about 4 bytes a number, saved `age` seconds ago."""
     with lock_checkpoint(parent, key) as state:
-        state.save({"weights": torch.zeros(numbers)}, Progress(started="then", ended=ended, step=1234))
+        state.save({"weights": torch.zeros(numbers)}, TrainerState(started="then", ended=ended, step=1234))
     for path in (parent / key).rglob("*"):
         os.utime(path, (time.time() - age,) * 2)
 
@@ -93,7 +93,7 @@ def test_a_state_whose_training_goes_on_meanwhile_stays(parent, monkeypatch):
 def test_damaged_and_empty_ones_do_not_stop_a_training_that_ends(parent):
     save(parent, "a", 0)
     save(parent, "b", 1)
-    next((parent / "b").glob("*/record.json")).write_text("{")
+    next((parent / "b").glob("*/trainer_state.json")).write_text("{")
     (parent / "c/part").mkdir(parents=True)
     (parent / "d").mkdir()
     prune(parent, own="a")
@@ -106,7 +106,7 @@ def test_what_is_kept_is_shown_and_freed(parent, capsys):
     save(parent, "f" * 64, 0, numbers=500_000)
     save(parent, "1" * 64, 1, ended=None)
     save(parent, "2" * 64, 2, ended=None)
-    next((parent / ("2" * 64)).glob("*/record.json")).unlink()
+    next((parent / ("2" * 64)).glob("*/trainer_state.json")).unlink()
     with FileLock(parent / f"{'1' * 64}.lock"):
         main([])
     finished, running, broken = capsys.readouterr().out.splitlines()

@@ -144,7 +144,7 @@ def test_deterministic_algorithms_are_there_for_all_that_a_step_does(small_param
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_parameter_switches_it_on_before_the_device_is_used(small_params, monkeypatch, wanted):
     done = []
-    monkeypatch.setattr(training, "_open_corpus", lambda length: SimpleNamespace(meta=SimpleNamespace(vocab_size=61)))
+    monkeypatch.setattr(training, "open_data", lambda length: SimpleNamespace(meta=SimpleNamespace(vocab_size=61)))
     monkeypatch.setattr(training, "set_determinism", lambda: done.append("deterministic"))
 
     def end(*_: object) -> None:

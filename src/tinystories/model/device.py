@@ -1,5 +1,6 @@
-"""The device that computes: how it is chosen, named, and how its errors are told."""
+"""The device that computes: how it is chosen, what it is called, and how its errors are told."""
 
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -27,10 +28,11 @@ def choose_device(wanted: str) -> torch.device:
 
 
 @contextmanager
-def translate_device_errors(lower: str) -> Iterator[None]:
-    """Say in one line what the device cannot do during the block. `lower`: the parameters that lower its memory.
+def translate_device_errors(hint: str) -> Iterator[None]:
+    """Turn the errors of PyTorch and of the device into one line for the user.
 
-    Errors: UserError for memory that is not there, and for a device that fails or is gone.
+    `hint` names the parameters that decide how much memory is used.
+    Errors: UserError where memory is out, or the device fails or is gone.
     """
     try:
         yield
@@ -38,20 +40,33 @@ def translate_device_errors(lower: str) -> Iterator[None]:
         first = next(iter(str(error).splitlines()), "")[:200]
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(first):
             size = re.search(r"allocate [\d.]+ \w+", first)
-            raise UserError(f"out of memory{f' (cannot {size[0]})' if size else ''}; lower {lower}") from None
+            raise UserError(f"out of memory{f' (cannot {size[0]})' if size else ''}; lower {hint}") from None
         if isinstance(error, torch.AcceleratorError) or _DEVICE_ERROR.search(first):
             raise UserError(f"the device fails ({first}); once it works, run again: what was saved stands") from None
         raise
 
 
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's and its number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def processor() -> str:
-    """Vendor, family and model, which tell apart the processors that go by one name in the cloud."""
+    """Vendor, family and model of the CPU: they differ between processors of one name in the cloud."""
+    cpu = _cpuinfo()
+    for keys in (("vendor_id", "cpu family", "model"), ("CPU implementer", "CPU architecture", "CPU part")):
+        if all(key in cpu for key in keys):
+            return "{} family {} model {}".format(*(cpu[key] for key in keys))
+    return platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Entries of the first core in /proc/cpuinfo. Empty where there is no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    first = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
-    for keys in (("vendor_id", "cpu family", "model"), ("CPU implementer", "CPU architecture", "CPU part")):
-        if all(key in first for key in keys):
-            return "{} family {} model {}".format(*(first[key] for key in keys))
-    return platform.processor() or platform.machine()
+        return {}
+    return dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))

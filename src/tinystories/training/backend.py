@@ -1,4 +1,4 @@
-"""What the training runs on: the device, the precision, whether compiled; and how the record names it."""
+"""The backend of a training: device, precision, whether compiled. And the settings of PyTorch and malloc."""
 
 import ctypes
 import os
@@ -12,11 +12,11 @@ from tinystories.common.console import warn
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.params import Params
 from tinystories.common.paths import state_directory
-from tinystories.model.device import choose_device
+from tinystories.model.device import choose_device, device_name
 
-# Compiling takes half a minute on a CPU and makes steps up to twice as fast. A small CPU computes this many operations
-# in about a minute: a training of more is compiled.
-OPERATIONS_WORTH_COMPILING = 1e13
+# Compiling takes half a minute on a CPU and makes steps up to twice as fast. A small CPU computes this many
+# floating-point operations in about a minute: a training of more is compiled.
+MIN_FLOPS_TO_COMPILE = 1e13
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Backend:
 def choose_backend(params: Params, vocab_size: int) -> Backend:
     """Resolve `auto` in train.device, train.precision and train.compile.
 
-    Errors: UserError where something was asked for that this machine has not.
+    Errors: UserError where this machine lacks what a parameter asks for.
     """
     train = params.train
     device = choose_device(train.device)
@@ -48,9 +48,9 @@ def choose_backend(params: Params, vocab_size: int) -> Backend:
     compiled = train.compile == "on"
     if train.compile == "auto":
         compiled = device.type == "cuda" or (
-            device.type == "cpu" and _operations(params, vocab_size) > OPERATIONS_WORTH_COMPILING
+            device.type == "cpu" and training_flops(params, vocab_size) > MIN_FLOPS_TO_COMPILE
         )
-    # PyTorch loads again what it has compiled, by pickle: not from /tmp, where anybody could have put it.
+    # PyTorch loads what it has compiled by pickle: not from /tmp, where any user could have put it.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(state_directory() / "compiled"))
     problem = probe_compile(device) if compiled else None
     if problem and train.compile == "on":
@@ -60,8 +60,11 @@ def choose_backend(params: Params, vocab_size: int) -> Backend:
     return Backend(device, torch.bfloat16 if precision == "bf16" else torch.float32, compiled and not problem)
 
 
-def _operations(params: Params, vocab_size: int) -> float:
-    """Of the whole training: 6 for each weight of a product and each token (Kaplan et al. 2020, arXiv 2001.08361)."""
+def training_flops(params: Params, vocab_size: int) -> float:
+    """Floating-point operations of the whole training.
+
+    6 for each token and each weight of a matrix product (Kaplan et al. 2020, arXiv 2001.08361).
+    """
     config, train = params.model, params.train
     block = 4 * config.embedding_size**2 + 3 * config.embedding_size * config.mlp_size
     weights = config.layers * block + vocab_size * config.embedding_size
@@ -69,10 +72,10 @@ def _operations(params: Params, vocab_size: int) -> float:
 
 
 def probe_compile(device: torch.device) -> str | None:
-    """Why torch.compile does not work here, in one line: no compiler, no Triton, no headers. Trying is the sure way."""
+    """Compile something small. Returns None, or in one line why it fails: no compiler, no Triton, no headers."""
     try:
         if device.type == "cuda":
-            # What torch.compile needs there, too, and much faster to find out.
+            # A Triton kernel needs what torch.compile needs, and is compiled much faster.
             from tinystories.training.gpu.pointwise import swiglu_forward
 
             swiglu_forward(torch.ones(1, 2, device=device), torch.ones(1, 1, device=device))
@@ -86,23 +89,23 @@ def probe_compile(device: torch.device) -> str | None:
 
 
 def set_determinism() -> None:
-    """Let a GPU add up in the same order every time, so that the same training gives the same bits. A CPU does anyway.
+    """Use deterministic algorithms on a GPU, so that the same training gives the same bits. A CPU needs none of this.
 
-    To be called first: cuBLAS reads its setting once.
+    Call it before anything uses the GPU: cuBLAS reads its setting once.
     """
     from torch._inductor import config
 
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
-    # It serves to find mistakes, and costs time in each step.
+    # Meant for debugging; costs time in each step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     config.deterministic = True  # else kernels are chosen by their speed in a trial
 
 
 def tune_malloc() -> None:
-    """Let the C library keep what a step frees for the next one, a tenth of a step's time on a CPU.
+    """Let malloc keep the memory that a step frees for the next step. Saves a tenth of a step on a CPU.
 
-    Else it gives large blocks back, and the system clears each page again before its next use. glibc only.
+    By default large blocks go back to the system, which clears each page before its next use. glibc only.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -114,10 +117,10 @@ def tune_malloc() -> None:
 
 
 def describe_environment(backend: Backend) -> dict[str, str | int | bool | None]:
-    """What ran on what, for models/run.json."""
+    """Describe device, versions and commit, for models/run.json."""
     return {
         "device": backend.device.type,
-        "device_name": _device_name(backend.device),
+        "device_name": device_name(backend.device),
         "precision": backend.precision,
         "compiled": backend.compiled,
         "torch": torch.__version__,
@@ -136,18 +139,6 @@ def _computes_in_bf16(device: torch.device) -> bool:
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(capabilities.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123
-            names = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
-    except OSError:
-        names = []
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def _git_commit() -> str | None:

@@ -1,6 +1,7 @@
-"""The state from which a stopped training goes on: `.state/train/<key>/`, outside of what DVC knows and clears away.
+"""The resume checkpoint of a training, in `.state/train/<key>/`, which DVC does not know and does not clear away.
 
-It outlives the training's end too, for its results are safe only once DVC has recorded them: see `retention`.
+It is kept after the end of the training too, because the results are safe only once DVC has recorded them: see
+`retention`.
 """
 
 import re
@@ -16,23 +17,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.common.console import warn
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.files import checksum, file_lock, save_tensors, write_json
 from tinystories.common.reading import read_json
 
 TENSORS = "tensors.safetensors"
-RECORD = "record.json"
-MAX_STATE_BYTES = 10**10  # bytes; a row of the history for every step of millions
-REMOVED = ".removed-"  # how the name of a directory begins that only waits to be deleted
+TRAINER_STATE = "trainer_state.json"
+MAX_STATE_BYTES = 10**10  # of trainer_state.json: a history row for each of millions of steps
+REMOVED = ".removed-"  # prefix of a directory that waits to be deleted
 
 
-class Progress(BaseModel):
-    """What a training has behind it: with the engine's tensors, all that is needed to go on.
+class TrainerState(BaseModel):
+    """All that a training needs to resume, besides the tensors of the model and the optimizer.
 
-    `training` and `conditions` are what its key is made of, so that others can tell what it is.
-    `train_seconds` counts the steps alone, `seconds` the whole stage, over all its starts. `environment` is what the
-    last of them ran on. `ended`, where the training is finished: then only its results are to be written.
+    `training` and `conditions` are what the key is a hash of (`run_key`). `environment` is what the last process ran
+    on. `train_seconds` is the time of the steps alone, `seconds` that of the whole stage, both over all processes.
+    `ended` is set once the training has finished.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -45,61 +47,66 @@ class Progress(BaseModel):
     step: NonNegativeInt = 0
     train_seconds: float = 0.0
     seconds: float = 0.0
-    row_step: NonNegativeInt = 0  # of the last row of the history
-    row_seconds: float = 0.0
+    last_logged_step: NonNegativeInt = 0
+    last_logged_seconds: float = 0.0  # train_seconds at that step
     epoch_loss_sum: float = 0.0
     run_id: str | None = None
-    history: list[dict[str, int | float]] = []
-    epochs: list[dict[str, int | float]] = []
+    history: list[HistoryRow] = []
+    epochs: list[EpochRow] = []
     samples: list[str] = []
 
 
 class ResumeCheckpoint:
-    """The saved states of one training. Each is a directory `step-N`, or `step-N+M`, complete once it has that name."""
+    """The saved states of one training. Each is a directory `step-N` or `step-N+M`, complete once it has that name."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def save(self, tensors: dict[str, Tensor], progress: Progress) -> None:
-        """Save a state, then drop those before it: at every moment a complete one is there."""
-        before, record = self.saved(), progress.model_dump()
-        part = self._directory / "part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part / TENSORS)
-        # With the training's key, so that a state in the place of another one is told from its own.
-        total = checksum([self._directory.name, record], part / TENSORS)
-        write_json(part / RECORD, {"checksum": total, "record": record})
-        part.rename(self._directory / _name(progress.step, before))
+    @property
+    def key(self) -> str:
+        """The training's key."""
+        return self._directory.name
+
+    def save(self, tensors: dict[str, Tensor], state: TrainerState) -> None:
+        """Save a state, then remove those before it, so that there is a complete one at every moment."""
+        before, values = self.saved(), state.model_dump()
+        tmp = self._directory / "tmp"
+        shutil.rmtree(tmp, ignore_errors=True)
+        tmp.mkdir(parents=True)
+        save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, tmp / TENSORS)
+        # The checksum includes the key, so that a state in another training's directory is refused.
+        total = checksum([self.key, values], tmp / TENSORS)
+        write_json(tmp / TRAINER_STATE, {"checksum": total, "state": values})
+        tmp.rename(self._directory / _directory_name(state.step, before))
         for path in before:
             _remove(path)
 
-    def load(self, expected: dict[str, Tensor]) -> tuple[dict[str, Tensor], Progress] | None:
-        """The newest state that is whole, as tensors and progress; None where there is none.
+    def load(self, expected: dict[str, Tensor]) -> tuple[dict[str, Tensor], TrainerState] | None:
+        """Load the newest intact state. Returns None if there is none.
 
-        One that is damaged in a single bit, of another training, whose record has not the form of `Progress`, or whose
-        tensors have not names, shapes and types of the `expected` ones is left out, with a warning.
+        A state is skipped with a warning if a single bit is damaged, if it belongs to another training, if its trainer
+        state does not validate, or if its tensors differ from the `expected` ones in names, shapes or dtypes.
         """
         states = self.saved()
         for path in states:
             try:
-                saved = read_json(path / RECORD, largest=MAX_STATE_BYTES)
-                record = saved["record"]
-                if saved["checksum"] != checksum([self._directory.name, record], path / TENSORS):
+                saved = read_json(path / TRAINER_STATE, largest=MAX_STATE_BYTES)
+                values = saved["state"]
+                if saved["checksum"] != checksum([self.key, values], path / TENSORS):
                     raise UserError("its checksum is wrong")
-                progress = _progress(record)
+                state = _validate(values)
                 tensors = load_file(path / TENSORS)
                 if _signature(tensors) != _signature(expected):
                     raise UserError("its tensors are of another model")
-                return tensors, progress
+                return tensors, state
             except (UserError, OSError, KeyError, SafetensorError) as error:
-                warn(f"{path}: this saved state is damaged and is left out ({shorten(str(error), 200)})")
+                warn(f"{path}: this saved state is damaged and is skipped ({shorten(str(error), 200)})")
         if states:
-            warn("no saved state is whole: this training starts anew")
+            warn("no saved state is intact: this training starts over")
         return None
 
     def remove(self) -> None:
-        """Drop everything: it is of no use, or no longer."""
+        """Remove all saved states."""
         _remove(self._directory)
 
     def saved(self) -> list[Path]:
@@ -108,39 +115,39 @@ class ResumeCheckpoint:
         return sorted(found, reverse=True)
 
 
-def read_state(path: Path) -> Progress:
-    """The progress of the state in the directory `path`, its tensors unread, so without a look at the checksum.
+def read_state(path: Path) -> TrainerState:
+    """Read the trainer state in the directory `path` without the tensors, so without verifying the checksum.
 
-    Errors: UserError where there is no record of that form.
+    Errors: UserError if it is missing or does not validate.
     """
-    return _progress(read_json(path / RECORD, largest=MAX_STATE_BYTES).get("record"))
+    return _validate(read_json(path / TRAINER_STATE, largest=MAX_STATE_BYTES).get("state"))
 
 
-def _progress(record: Any) -> Progress:
+def _validate(values: Any) -> TrainerState:
     try:
-        return Progress.model_validate(record)
-    except ValidationError as error:  # of another version of this program, say
+        return TrainerState.model_validate(values)
+    except ValidationError as error:  # written by another version of this program, say
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"its record has another form: {place and f'{place}: '}{first['msg']}") from None
+        raise UserError(f"its trainer state has another form: {place and f'{place}: '}{first['msg']}") from None
 
 
-def _name(step: int, before: list[Path]) -> str:
-    """For a new state: sorts after all `before` of this very step, which go only when it stands beside them."""
+def _directory_name(step: int, before: list[Path]) -> str:
+    """The name for a new state. It sorts after all `before` of the same step, which are removed later."""
     name = f"step-{step:012}"
     times = [int(again or 0) for first, _, again in (path.name.partition("+") for path in before) if first == name]
     return f"{name}+{max(times) + 1:04}" if times else name
 
 
 def _remove(path: Path) -> None:
-    """Take a directory away, whole or not at all: a kill on the way leaves nothing that looks like a damaged state."""
-    with suppress(OSError):  # a disk without a byte: then it is deleted where it stands
+    """Delete a directory. It is renamed first: a kill meanwhile leaves nothing that looks like a damaged state."""
+    with suppress(OSError):  # a disk without a free byte: then it is deleted under its own name
         path = path.rename(path.with_name(f"{REMOVED}{uuid.uuid4().hex}"))
     shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(directory: Path) -> None:
-    """Delete what killed processes have left here of what they removed; one that is still at it is not disturbed."""
+    """Delete what killed processes have left of the states they removed. Safe while another process deletes."""
     for path in directory.glob(f"{REMOVED}*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -151,10 +158,10 @@ def _signature(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 @contextmanager
 def lock_checkpoint(parent: Path, key: str) -> Iterator[ResumeCheckpoint]:
-    """The state of the training `key`, for one process at a time; a second waits until the first has ended."""
+    """Hold the resume checkpoint of the training `key`. A second process waits until the first has ended."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     sweep(parent / key)
-    waiting = f"The same training runs already (key {key[:12]}); waiting for it to end."
+    waiting = f"The same training is already running (key {key[:12]}); waiting for it to end."
     with file_lock(parent / f"{key}.lock", waiting):
         yield ResumeCheckpoint(parent / key)

@@ -1,7 +1,7 @@
-"""Which saved states stay, and how the others go: `make state` shows them, `make clean-state` frees the finished ones.
+"""Retention of saved states: `make state` lists them, `make clean-state` removes those of finished trainings.
 
-A finished training keeps its last state until others push it out, for nobody tells it when DVC has recorded its
-results: should DVC fail to, they are written again from that state. Interrupted trainings are the user's work and stay.
+A finished training keeps its last state until newer ones push it out. Nothing tells the training when DVC has recorded
+its results; should DVC fail to, they are written again from that state. Interrupted trainings are always kept.
 """
 
 import argparse
@@ -16,20 +16,21 @@ from filelock import FileLock, Timeout
 from tinystories.common import paths
 from tinystories.common.console import info
 from tinystories.common.errors import UserError
-from tinystories.training.resume import Progress, ResumeCheckpoint, read_state, sweep
+from tinystories.training.resume import ResumeCheckpoint, TrainerState, read_state, sweep
 
-KEPT = 8  # finished states: more do not end at once, in a queue of experiments, before DVC records the first
-LARGEST = 4 * 2**30  # bytes of them together: 50 of the reference model
+# Of a queue of experiments, no more than this many end at once before DVC records the first.
+MAX_FINISHED = 8
+MAX_FINISHED_BYTES = 4 * 2**30  # of all finished ones together: 50 of the reference model
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What stands of one training. `progress` is None where no record can be read; `saved` is a time of the epoch."""
+class SavedTraining:
+    """What is saved of one training. `state` is None if it cannot be read."""
 
     directory: Path
-    progress: Progress | None
-    size: int  # bytes, of all that stands there
-    saved: float
+    state: TrainerState | None
+    size: int  # bytes of all its files
+    saved_at: float  # seconds since 1970
 
     @property
     def key(self) -> str:
@@ -37,55 +38,55 @@ class Kept:
 
     @property
     def finished(self) -> bool:
-        return self.progress is not None and self.progress.ended is not None
+        return self.state is not None and self.state.ended is not None
 
 
-def kept_states(parent: Path) -> list[Kept]:
+def saved_trainings(parent: Path) -> list[SavedTraining]:
     """All in the directory `parent`, newest first."""
-    found = [_look(path) for path in parent.glob("[!.]*") if path.is_dir()]
-    return sorted(found, key=lambda kept: kept.saved, reverse=True)
+    found = [_inspect(path) for path in parent.glob("[!.]*") if path.is_dir()]
+    return sorted(found, key=lambda saved: saved.saved_at, reverse=True)
 
 
-def _look(directory: Path) -> Kept:
-    """Others may work there meanwhile: what goes away under our eyes is not counted."""
-    size, saved, progress = 0, 0.0, None
+def _inspect(directory: Path) -> SavedTraining:
+    """Read what is saved in the directory. Files that another process removes meanwhile are not counted."""
+    size, saved_at, state = 0, 0.0, None
     with suppress(OSError):
         for path in directory.rglob("*"):
             if path.is_file():
                 status = path.stat()
-                size, saved = size + status.st_size, max(saved, status.st_mtime)
+                size, saved_at = size + status.st_size, max(saved_at, status.st_mtime)
     with suppress(UserError, OSError, IndexError):
-        progress = read_state(ResumeCheckpoint(directory).saved()[0])
-    return Kept(directory, progress, size, saved)
+        state = read_state(ResumeCheckpoint(directory).saved()[0])
+    return SavedTraining(directory, state, size, saved_at)
 
 
 def prune(parent: Path, own: str) -> None:
-    """Of the finished states keep the newest, `KEPT` of them with `LARGEST` bytes; that of the key `own` always."""
-    states = [kept for kept in kept_states(parent) if kept.finished]
-    states.sort(key=lambda kept: kept.key != own)  # its own first
+    """Remove finished trainings beyond MAX_FINISHED or MAX_FINISHED_BYTES, oldest first, but never the key `own`."""
+    finished = [saved for saved in saved_trainings(parent) if saved.finished]
+    finished.sort(key=lambda saved: saved.key != own)  # its own first
     size = 0
-    for number, kept in enumerate(states, start=1):
-        size += kept.size
-        if kept.key != own and (number > KEPT or size > LARGEST):
-            _free(kept)
+    for number, saved in enumerate(finished, start=1):
+        size += saved.size
+        if saved.key != own and (number > MAX_FINISHED or size > MAX_FINISHED_BYTES):
+            _free(saved)
 
 
-def _free(kept: Kept) -> bool:
-    """Remove it. False where a training has it now, or went on with it after `kept` was seen, or it may not go."""
-    with _unless_running(kept) as mine:
-        if not mine or _look(kept.directory).finished != kept.finished:
+def _free(saved: SavedTraining) -> bool:
+    """Remove it. Returns False if it is running, has changed since `saved` was read, or may not be removed."""
+    with _try_lock(saved) as locked:
+        if not locked or _inspect(saved.directory).finished != saved.finished:
             return False
-        ResumeCheckpoint(kept.directory).remove()
-    return not kept.directory.exists()
+        ResumeCheckpoint(saved.directory).remove()
+    return not saved.directory.exists()
 
 
 @contextmanager
-def _unless_running(kept: Kept) -> Iterator[bool]:
-    """Keep trainings of its key out, where none is at it: then True. The lock file stays, see `file_lock`."""
-    lock = FileLock(kept.directory.with_name(f"{kept.key}.lock"))
+def _try_lock(saved: SavedTraining) -> Iterator[bool]:
+    """Hold the training's lock. Yields False if another process has it. The lock file stays, see `file_lock`."""
+    lock = FileLock(saved.directory.with_name(f"{saved.key}.lock"))
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):  # another user's
+    except (Timeout, OSError):  # OSError: another user's file
         yield False
         return
     try:
@@ -94,34 +95,34 @@ def _unless_running(kept: Kept) -> Iterator[bool]:
         lock.release()
 
 
-def describe(kept: Kept) -> str:
-    """One line: key, steps, how it stands, size, time."""
-    steps, how = "?", "not readable"
-    if kept.progress:
-        steps, how = f"{kept.progress.step:,}", "finished" if kept.finished else "interrupted"
-    with _unless_running(kept) as mine:
-        how = how if mine else "running"
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.saved))
-    return f"{kept.key[:12]:12}  {steps:>11} steps  {how:12}  {kept.size / 1e6:>9,.1f} MB  {when}"
+def describe(saved: SavedTraining) -> str:
+    """One line: key, steps, status, size, time."""
+    steps, status = "?", "not readable"
+    if saved.state:
+        steps, status = f"{saved.state.step:,}", "finished" if saved.finished else "interrupted"
+    with _try_lock(saved) as locked:
+        status = status if locked else "running"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(saved.saved_at))
+    return f"{saved.key[:12]:12}  {steps:>11} steps  {status:12}  {saved.size / 1e6:>9,.1f} MB  {when}"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Show what is kept; with `--free` remove the finished ones, with `--free --all` those of interrupted ones too."""
+    """List the saved states; with `--free` remove the finished ones, with `--free --all` the interrupted ones too."""
     options = argparse.ArgumentParser(prog="python -m tinystories.training.retention", description=main.__doc__)
     options.add_argument("--free", action="store_true", help="remove the states of finished trainings")
-    options.add_argument("--all", action="store_true", help="with --free: also those that could still go on")
+    options.add_argument("--all", action="store_true", help="with --free: also those that could be resumed")
     chosen = options.parse_args(arguments)
     parent = paths.training_states()
-    states = kept_states(parent)
-    for kept in states:
-        info(describe(kept))
+    found = saved_trainings(parent)
+    for saved in found:
+        info(describe(saved))
     if chosen.free:
         sweep(parent)
-        freed = [kept for kept in states if (chosen.all or kept.finished) and _free(kept)]
-        info(f"Freed {len(freed)} of {len(states)} saved states, {sum(kept.size for kept in freed) / 1e6:,.1f} MB.")
-        if not chosen.all and any(not kept.finished for kept in states):
-            info("What is not finished stays, for a training goes on from it; ARGS=--all frees it too.")
-    elif not states:
+        freed = [saved for saved in found if (chosen.all or saved.finished) and _free(saved)]
+        info(f"Freed {len(freed)} of {len(found)} saved states, {sum(saved.size for saved in freed) / 1e6:,.1f} MB.")
+        if not chosen.all and any(not saved.finished for saved in found):
+            info("Unfinished ones stay, because their training can be resumed; ARGS=--all frees them too.")
+    elif not found:
         info(f"{parent}: no saved states")
 
 

@@ -1,7 +1,7 @@
-"""The key of a training: a hash of all that decides its result.
+"""The run key: a hash of all that decides the result of a training.
 
-Two trainings of one key end with the same bits, so they are one run in the record, and one may go on where the other
-stopped.
+Two trainings with the same key end with the same bits. So they are one run in MLflow, and one may resume where the
+other stopped.
 """
 
 import hashlib
@@ -14,19 +14,19 @@ from tinystories.tokenization.token_files import TokenMeta
 from tinystories.training.conditions import Conditions
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# The code that decides the result: folders with all that is in them, and files. Not in it: what checks files, shows
-# progress, talks to MLflow.
+# The code that decides the result: whole folders, and files. Code that checks files, shows progress or talks to MLflow
+# is left out.
 CODE = (
     "model", "inference", "training",
     "tokenization/token_files.py", "common/params.py", "common/special_tokens.py",
 )  # fmt: skip
 
-# These change how a training runs on the way, but not what comes out.
+# Parameters of `train` that do not decide the result, or whose resolved value is among the conditions.
 EXCLUDED = {"device", "precision", "compile", "save_every"}
 
 
 def training_identity(params: Params, meta: TokenMeta) -> str:
-    """Hash what is to be trained, on what, by which code: 64 hexadecimal digits."""
+    """Hash parameters, data and code: 64 hexadecimal digits."""
     parts = {
         "seed": params.seed,
         "model": params.model.model_dump(),
@@ -39,12 +39,12 @@ def training_identity(params: Params, meta: TokenMeta) -> str:
 
 
 def training_key(identity: str, conditions: Conditions) -> str:
-    """Hash a training's identity together with what computes it: the key, 64 hexadecimal digits."""
+    """Hash a training's identity together with its conditions: the run key, 64 hexadecimal digits."""
     return _hash([identity, dict(conditions)])
 
 
 def code_files() -> list[Path]:
-    """The source files that `CODE` stands for, Python and C++, sorted."""
+    """The source files in `CODE`, Python and C++, sorted."""
     found = [PACKAGE / name for name in CODE if name.endswith(".py")]
     for name in CODE:
         found += [path for path in (PACKAGE / name).rglob("*") if path.suffix in (".py", ".cpp", ".h")]

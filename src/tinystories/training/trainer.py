@@ -1,45 +1,28 @@
-"""The `train` stage: the loop over steps and epochs, what it writes, and how it goes on after a stop."""
+"""The `train` stage: the training loop with logging, validation, saving and resuming."""
 
 import math
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import pandas as pd
-from tokenizers import Tokenizer
-
 from tinystories.common import paths
+from tinystories.common.artifacts import MAX_VALUE, EpochRow, HistoryRow
 from tinystories.common.console import ProgressBar, info, progress
 from tinystories.common.errors import UserError
-from tinystories.common.files import write_json, write_text
 from tinystories.common.params import Params
 from tinystories.common.signals import GracefulShutdown, Stopped
-from tinystories.inference.loss_eval import perplexity
+from tinystories.inference.loss_eval import EvalResult, perplexity
 from tinystories.inference.samples import render_samples
-from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.device import translate_device_errors
-from tinystories.tokenization.token_files import (
-    TokenArray,
-    TokenMeta,
-    check_counts,
-    matching_tokenizer,
-    open_tokens,
-    read_meta,
-)
 from tinystories.tracking.async_logger import AsyncRunLogger
 from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_params, history_metrics
 from tinystories.tracking.mlflow_run import Status
 from tinystories.tracking.mlflow_store import tracking_uri
-from tinystories.training.backend import (
-    Backend,
-    choose_backend,
-    describe_environment,
-    set_determinism,
-    tune_malloc,
-)
-from tinystories.training.conditions import Conditions, conditions_to_resume, find_conditions, use_threads
+from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
+from tinystories.training.conditions import conditions_to_resume, find_conditions, use_threads
+from tinystories.training.data import TrainingData, open_data
 from tinystories.training.optimizer import schedule
-from tinystories.training.resume import Progress, ResumeCheckpoint, lock_checkpoint
+from tinystories.training.results import write_results, write_tables
+from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.retention import prune
 from tinystories.training.run_key import training_identity, training_key
 from tinystories.training.step import TrainStep
@@ -47,152 +30,130 @@ from tinystories.training.step import TrainStep
 
 @translate_device_errors("train.batch_size, model.context_length, model.embedding_size or model.layers")
 def train(params: Params, experiment: str | None) -> None:
-    """Train, or go on training, and write checkpoint, history, table, samples, metrics and the run's id.
+    """Train or resume training, and write the results: see `results`.
 
-    `experiment` is the name that the record gives the run, where it has one.
-    Errors: UserError for token files that do not fit, a device that is not there or fails, a loss that is no number.
+    `experiment` names the MLflow run, if given.
+    Errors: UserError for token files that do not match, a device that is missing or fails, a loss that is not finite.
     """
-    corpus = _open_corpus(params.model.context_length)
+    data = open_data(params.model.context_length)
     if params.train.deterministic:
         set_determinism()
-    backend = choose_backend(params, corpus.meta.vocab_size)
+    backend = choose_backend(params, data.meta.vocab_size)
     tune_malloc()
-    states, identity = paths.training_states(), training_identity(params, corpus.meta)
+    states, identity = paths.training_states(), training_identity(params, data.meta)
     conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
     use_threads(conditions)
-    with lock_checkpoint(states, training_key(identity, conditions)) as state, GracefulShutdown() as stop:
-        Training(params, experiment, corpus, backend, identity, conditions, state, stop).run()
-
-
-@dataclass(frozen=True)
-class _Corpus:
-    """What the stages before have made of the stories. Shapes of `train` and `valid`: (tokens,)."""
-
-    meta: TokenMeta
-    tokenizer: Tokenizer
-    train: TokenArray
-    valid: TokenArray
-
-
-def _open_corpus(context_length: int) -> _Corpus:
-    meta = read_meta(paths.TOKENS_META)
-    tokenizer = matching_tokenizer(meta, paths.TOKENIZER)
-    splits = (("train", paths.TOKENS_TRAIN, meta.train), ("valid", paths.TOKENS_VALID, meta.valid))
-    for name, path, split in splits:
-        if split.tokens <= context_length:
-            raise UserError(
-                f"{path}: the {name} stories have {split.tokens:,} tokens; "
-                f"model.context_length is {context_length:,}, so they should have more than that"
+    with lock_checkpoint(states, training_key(identity, conditions)) as checkpoint, GracefulShutdown() as stop:
+        step = TrainStep(params, data.meta.vocab_size, data.train, backend)
+        state = _resume(checkpoint, step)
+        if state is None:
+            state = TrainerState(started=_now(), training=identity, conditions=dict(conditions))
+        if state.ended is None:
+            state.environment = {**describe_environment(backend), **conditions}
+            Trainer(params, data, step, checkpoint, state, stop).run(experiment)
+        else:  # DVC could not record the results: they are written again, byte for byte
+            info(
+                f"This training ended at {state.ended}, and its last state is kept: its results are written again from "
+                "that. To train it again: make clean-state, then the same command."
             )
-    train, valid = (open_tokens(path, split, meta.vocab_size) for _, path, split in splits)
-    check_counts(paths.TOKENS_VALID, valid, meta.valid, tokenizer)  # of the others, no figure is made from them
-    return _Corpus(meta, tokenizer, train, valid)
+        write_results(state, step.model, checkpoint.key, experiment)
 
 
-class Training:
-    """One training, from its first step or from where it was stopped, to its last."""
+def _resume(checkpoint: ResumeCheckpoint, step: TrainStep) -> TrainerState | None:
+    """Load the last saved state, and the tensors into `step`. Returns None if there is none."""
+    saved = checkpoint.load(step.tensors())
+    if saved is None:
+        return None
+    tensors, state = saved
+    step.restore(tensors)
+    return state
+
+
+class Trainer:
+    """The loop of one training, from its first step or the one it resumes from, to its last."""
 
     def __init__(
         self,
         params: Params,
-        experiment: str | None,
-        corpus: _Corpus,
-        backend: Backend,
-        identity: str,
-        conditions: Conditions,
-        state: ResumeCheckpoint,
+        data: TrainingData,
+        step: TrainStep,
+        checkpoint: ResumeCheckpoint,
+        state: TrainerState,
         stop: GracefulShutdown,
     ) -> None:
         self._params = params
-        self._experiment = experiment
-        self._corpus = corpus
-        self._key = training_key(identity, conditions)
+        self._data = data
+        self._step = step
+        self._checkpoint = checkpoint
         self._state = state
         self._stop = stop
-        self._engine = TrainStep(params, corpus.meta.vocab_size, corpus.train, backend)
-        self._progress = self._resume() or Progress(started=_now(), training=identity, conditions=dict(conditions))
-        if self._progress.ended is None:
-            self._progress.environment = {**describe_environment(backend), **conditions}
-        self._clock = time.monotonic() - self._progress.seconds
+        self._clock = time.monotonic() - state.seconds
         self._saved_at = time.monotonic()
 
-    def run(self) -> None:
-        """Train to the end and write everything. Raises Stopped, with the state saved, where a signal asked to stop.
-
-        A training that has ended before, whose results DVC could not record: they are written again, byte for byte.
-        """
-        if ended := self._progress.ended:
-            info(
-                f"This training ended at {ended}, and its last state is kept: its results are written again from that. "
-                "To train it anew: make clean-state, then the same command."
-            )
-            self._write_results()
-            return
-        self._live = self._open_run()
+    def run(self, experiment: str | None) -> None:
+        """Train to the end and save the last state. Raises Stopped, with the state saved, after a signal."""
+        state = self._state
+        self._logger = self._open_logger(experiment)
         status: Status = "FAILED"
         try:
-            self._introduce()
+            self._log_config()
             self._train()
-            self._progress.seconds = time.monotonic() - self._clock
-            self._progress.run_id = self._live.close("FINISHED")
+            state.seconds = time.monotonic() - self._clock
+            state.run_id = self._logger.close("FINISHED")
             status = "FINISHED"
-            self._end()
         except Stopped as stopped:
             status = "KILLED"
-            if not stopped.immediate:  # in the middle of a step there is nothing whole to save; the last state stands
+            if not stopped.immediate:  # in the middle of a step the tensors are not consistent
                 self._save()
-                info(f"Stopped at step {self._progress.step:,}; the next `dvc repro` goes on from there.")
+                info(f"Stopped at step {state.step:,}; the next `dvc repro` resumes from there.")
             raise
         finally:
             if status != "FINISHED":
-                self._live.close(status)
+                self._logger.close(status)
+        # If the clock was set back meanwhile, the training must not end before it started.
+        state.ended = max(_now(), _later(state.started, state.seconds))
+        # Kept after the end: should DVC fail to record the results, no step is trained twice.
+        self._checkpoint.save(self._step.tensors(), state)
+        prune(paths.training_states(), self._checkpoint.key)
 
-    def _open_run(self) -> AsyncRunLogger:
+    def _open_logger(self, experiment: str | None) -> AsyncRunLogger:
         params, root = self._params, paths.repository_root()
         return AsyncRunLogger(
             uri=tracking_uri(params.mlflow.tracking_uri, root),
             experiment=params.mlflow.experiment,
             root=root,
-            key=self._key,
-            run_id=self._progress.run_id,
-            name=self._experiment,
+            key=self._checkpoint.key,
+            run_id=self._state.run_id,
+            name=experiment,
             params=flat_params(params),
-            tags=environment_tags(self._progress.environment),
+            tags=environment_tags(self._state.environment),
         )
 
-    def _end(self) -> None:
-        """The last state stays: DVC has not recorded the results yet, and should it fail to, no step is done again."""
-        # A clock that was set back meanwhile does not make it end before it started.
-        self._progress.ended = max(_now(), _later(self._progress.started, self._progress.seconds))
-        self._state.save(self._engine.tensors(), self._progress)
-        prune(paths.training_states(), self._key)
-        self._write_results()
-
-    def _introduce(self) -> None:
-        run, train, environment = self._progress, self._params.train, self._progress.environment
+    def _log_config(self) -> None:
+        state, environment = self._state, self._state.environment
         info(
-            f"{self._engine.model.parameter_count():,} parameters, {train.steps:,} steps of "
+            f"{self._step.model.parameter_count():,} parameters, {self._params.train.steps:,} steps of "
             f"{self._tokens(1):,} tokens on {environment['device_name']}, {environment['precision']}"
             f"{', compiled' if environment['compiled'] else ''}"
         )
-        if run.step:
-            info(f"Going on from step {run.step:,}, where this training was stopped.")
+        if state.step:
+            info(f"Resuming from step {state.step:,}, where this training was stopped.")
 
     def _train(self) -> None:
-        run, train = self._progress, self._params.train
-        with progress("Training", train.steps, run.step) as bar:
+        state, train = self._state, self._params.train
+        with progress("Training", train.steps, state.step) as bar:
             while True:
-                if run.step == train.steps_per_epoch * (len(run.epochs) + 1):
+                if state.step == train.steps_per_epoch * (len(state.epochs) + 1):
                     self._end_epoch()
-                if run.step == train.steps:
+                if state.step == train.steps:
                     return
                 start = time.monotonic()
-                self._engine.step(run.step)
-                run.step += 1
-                logged = run.step % train.log_every == 0 or run.step % train.steps_per_epoch == 0
-                loss_sum = self._engine.loss_sum.item() if logged else 0.0  # waits for the device
+                self._step.step(state.step)
+                state.step += 1
+                logged = state.step % train.log_every == 0 or state.step % train.steps_per_epoch == 0
+                loss_sum = self._step.loss_sum.item() if logged else 0.0  # waits for the device
                 self._stop.defer()
-                run.train_seconds += time.monotonic() - start
+                state.train_seconds += time.monotonic() - start
                 bar.advance(1)
                 if logged:
                     self._log(loss_sum, bar)
@@ -202,125 +163,84 @@ class Training:
 
     def _log(self, loss_sum: float, bar: ProgressBar) -> None:
         """Add a row to the history: the mean loss since the row before."""
-        run, train = self._progress, self._params.train
-        steps = run.step - run.row_step
-        loss, gradient_norm = loss_sum / steps, self._engine.gradient_norm.item()
+        state, train = self._state, self._params.train
+        steps = state.step - state.last_logged_step
+        loss, gradient_norm = loss_sum / steps, self._step.gradient_norm.item()
         self._check_finite("training loss", loss)
         self._check_finite("gradient's norm", gradient_norm)
-        speed = self._tokens(steps) / max(run.train_seconds - run.row_seconds, 1e-9)
-        row = {
-            "step": run.step,
-            "tokens": self._tokens(run.step),
-            "loss": round(loss, 6),
-            "learning_rate": float(f"{train.learning_rate * schedule(run.step - 1, train):.6g}"),
-            "gradient_norm": float(f"{gradient_norm:.6g}"),
-            "tokens_per_second": round(speed, 1),
-            "seconds": round(run.train_seconds, 3),
-        }
-        run.history.append(row)
-        run.row_step, run.row_seconds = run.step, run.train_seconds
-        run.epoch_loss_sum += loss_sum
-        self._engine.loss_sum.zero_()
-        self._live.log(run.step, history_metrics(row))
-        bar.advance(0, f"step {run.step:,}, loss {loss:.3f}, {speed:,.0f} tokens/s")
+        speed = self._tokens(steps) / max(state.train_seconds - state.last_logged_seconds, 1e-9)
+        row = HistoryRow(
+            step=state.step,
+            tokens=self._tokens(state.step),
+            loss=round(loss, 6),
+            learning_rate=float(f"{train.learning_rate * schedule(state.step - 1, train):.6g}"),
+            gradient_norm=float(f"{gradient_norm:.6g}"),
+            tokens_per_second=round(speed, 1),
+            seconds=round(state.train_seconds, 3),
+        )
+        state.history.append(row)
+        state.last_logged_step, state.last_logged_seconds = state.step, state.train_seconds
+        state.epoch_loss_sum += loss_sum
+        self._step.loss_sum.zero_()
+        self._logger.log(state.step, history_metrics(row.model_dump()))
+        bar.advance(0, f"step {state.step:,}, loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def _check_finite(self, name: str, value: float) -> None:
+        """Raise UserError if the training has diverged."""
         train = self._params.train
-        if not math.isfinite(value):
-            self._state.remove()  # it leads here again
+        if not math.isfinite(value) or value > MAX_VALUE:
+            self._checkpoint.remove()  # resuming from it would lead here again
             raise UserError(
-                f"the {name} is {value} at step {self._progress.step:,}; train.learning_rate ({train.learning_rate:g}) "
+                f"the {name} is {value:g} at step {self._state.step:,}; train.learning_rate ({train.learning_rate:g}) "
                 f"or train.embedding_learning_rate ({train.embedding_learning_rate:g}) should be lower, "
                 "or train.warmup longer"
             )
 
     def _end_epoch(self) -> None:
-        """Validate on the whole set, draw samples, add a row to the loss/PPL table."""
-        run, number = self._progress, len(self._progress.epochs) + 1
-        self._save()  # validation can take long; a stop in it should not cost steps
-        model, corpus = self._engine.model.inference_copy(), self._corpus
-        valid = self._engine.evaluate_loss(corpus.valid, corpus.meta.valid.bytes, self._stop.check)
+        """Evaluate on the whole validation set, generate samples, add a row to the loss/PPL table."""
+        state, number = self._state, len(self._state.epochs) + 1
+        self._save()  # validation can take long; a stop during it should not cost steps
+        model, data = self._step.model.inference_copy(), self._data
+        valid = self._step.evaluate_loss(data.valid, data.meta.valid.bytes, self._stop.check)
         self._check_finite("validation loss", valid.loss)
         title = f"Samples after epoch {number}"
-        page = render_samples(model, corpus.tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
-        train_loss = run.epoch_loss_sum / self._params.train.steps_per_epoch
-        row = {
-            "epoch": number,
-            "train_loss": round(train_loss, 6),
-            "train_ppl": round(perplexity(train_loss), 4),
-            "valid_loss": round(valid.loss, 6),
-            "valid_ppl": round(valid.perplexity, 4),
-            "valid_bits_per_byte": round(valid.bits_per_byte, 6),
-            "step": run.step,
-            "tokens": self._tokens(run.step),
-            "seconds": round(time.monotonic() - self._clock, 3),
-        }
-        run.epochs.append(row)
-        run.samples.append(page)
-        run.epoch_loss_sum = 0.0
-        self._write_tables()
-        self._live.log(run.step, epoch_metrics(row))
-        self._live.text(f"samples/epoch_{number}.md", page)
-        self._live.text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
+        page = render_samples(model, data.tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
+        row = self._epoch_row(number, state.epoch_loss_sum / self._params.train.steps_per_epoch, valid)
+        state.epochs.append(row)
+        state.samples.append(page)
+        state.epoch_loss_sum = 0.0
+        write_tables(state)
+        self._logger.log(state.step, epoch_metrics(row.model_dump()))
+        self._logger.text(f"samples/epoch_{number}.md", page)
+        self._logger.text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
         info(
-            f"Epoch {number}: train loss {train_loss:.4f} (PPL {row['train_ppl']:,.2f}), valid loss {valid.loss:.4f} "
-            f"(PPL {row['valid_ppl']:,.2f}), {valid.bits_per_byte:.4f} bits per byte"
+            f"Epoch {number}: train loss {row.train_loss:.4f} (PPL {row.train_ppl:,.2f}), "
+            f"valid loss {row.valid_loss:.4f} (PPL {row.valid_ppl:,.2f}), {row.valid_bits_per_byte:.4f} bits per byte"
         )
         self._save()
 
-    def _write_tables(self) -> None:
-        """Tables and samples so far: readable while the training goes on."""
-        run = self._progress
-        for path, rows in ((paths.HISTORY, run.history), (paths.EPOCHS, run.epochs)):
-            write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-        for number, page in enumerate(run.samples, start=1):
-            write_text(paths.EPOCH_SAMPLES / f"epoch_{number}.md", page)
-
-    def _write_results(self) -> None:
-        run, last = self._progress, self._progress.epochs[-1]
-        self._write_tables()
-        save_checkpoint(self._engine.model, paths.TOKENIZER, paths.CHECKPOINT)
-        metrics = ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte")
-        write_json(
-            paths.TRAIN_METRICS,
-            {
-                **{name: last[name] for name in metrics},
-                "steps": run.step,
-                "tokens": self._tokens(run.step),
-                "parameters": self._engine.model.parameter_count(),
-                "tokens_per_second": round(self._tokens(run.step) / run.train_seconds, 1),
-                "seconds": round(run.seconds, 3),
-            },
-        )
-        write_json(
-            paths.RUN,
-            {
-                "run_id": run.run_id,
-                "key": self._key,
-                "name": self._experiment,
-                "started": run.started,
-                "ended": run.ended,
-                "environment": run.environment,
-            },
+    def _epoch_row(self, number: int, train_loss: float, valid: EvalResult) -> EpochRow:
+        return EpochRow(
+            epoch=number,
+            train_loss=round(train_loss, 6),
+            train_ppl=round(perplexity(train_loss), 4),
+            valid_loss=round(valid.loss, 6),
+            valid_ppl=round(valid.perplexity, 4),
+            valid_bits_per_byte=round(valid.bits_per_byte, 6),
+            step=self._state.step,
+            tokens=self._tokens(self._state.step),
+            seconds=round(time.monotonic() - self._clock, 3),
         )
 
     def _tokens(self, steps: int) -> int:
         return steps * self._params.train.batch_size * self._params.model.context_length
 
     def _save(self) -> None:
-        run = self._progress
-        run.seconds = time.monotonic() - self._clock
-        run.run_id = self._live.run_id or run.run_id
-        self._state.save(self._engine.tensors(), run)
+        state = self._state
+        state.seconds = time.monotonic() - self._clock
+        state.run_id = self._logger.run_id or state.run_id
+        self._checkpoint.save(self._step.tensors(), state)
         self._saved_at = time.monotonic()
-
-    def _resume(self) -> Progress | None:
-        saved = self._state.load(self._engine.tensors())
-        if saved is None:
-            return None
-        tensors, progress = saved
-        self._engine.restore(tensors)
-        return progress
 
 
 def _now() -> str:

@@ -42,9 +42,9 @@ class Counting:
     def _wrap_state(self, module: Any) -> None:
         do_save = module.ResumeCheckpoint.save
 
-        def save(state: Any, tensors: Any, progress: Any) -> None:
-            do_save(state, tensors, progress)
-            self._note("saved", progress.step)
+        def save(checkpoint: Any, tensors: Any, state: Any) -> None:
+            do_save(checkpoint, tensors, state)
+            self._note("saved", state.step)
 
         module.ResumeCheckpoint.save = save
 
