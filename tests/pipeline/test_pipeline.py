@@ -251,8 +251,8 @@ def test_two_trainings_of_one_key_never_run_at_once_and_another_key_does(reposit
             time.sleep(0.02)
         with train(places[1]) as second, train(places[2]) as other:
             assert second.stdout and other.stdout
-            assert f"The same training runs already (key {key[:12]}); waiting" in second.stdout.readline()
-            assert "runs already" not in other.stdout.read()
+            assert f"The same training is already running (key {key[:12]}); waiting" in second.stdout.readline()
+            assert "already running" not in other.stdout.read()
             assert other.wait() == 0
             assert first.poll() is second.poll() is None
             marker.unlink()

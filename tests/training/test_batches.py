@@ -17,32 +17,32 @@ def row(count: int) -> TokenArray:
 
 
 def order(windows: WindowSampler, batch: int, first: int, count: int) -> list[int]:
-    """Where the windows start at these places of the endless row of windows that training sees."""
+    """Where the windows start, for `count` windows from number `first` on, over all passes."""
     steps = range(first // batch, -(-(first + count) // batch))
     seen = np.concatenate([windows.starts(step) for step in steps])
     return seen[first - steps[0] * batch :][:count].tolist()  # type: ignore[no-any-return]
 
 
 @given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, seed=SEEDS, pass_number=st.integers(0, 5))
-def test_each_pass_has_every_window_once(tokens, context, batch, seed, pass_number):
+def test_starts_have_every_window_once_in_a_pass(tokens, context, batch, seed, pass_number):
     windows = WindowSampler(row(tokens), context, batch, seed)
     assert windows.count == (tokens - 1) // context
     starts = sorted(order(windows, batch, pass_number * windows.count, windows.count))
-    shift = starts[0]
-    assert 0 <= shift < context
-    assert pass_number or shift == 0
-    assert starts == [min(shift + number * context, tokens - 1 - context) for number in range(windows.count)]
+    offset = starts[0]
+    assert 0 <= offset < context
+    assert pass_number or offset == 0
+    assert starts == [min(offset + number * context, tokens - 1 - context) for number in range(windows.count)]
 
 
-def test_passes_after_the_first_begin_at_other_places():
+def test_starts_have_another_offset_in_each_pass():
     windows = WindowSampler(row(501), 5, 10, seed=1)
-    shifts = [min(order(windows, 10, number * 100, 100)) for number in range(40)]
-    assert shifts[0] == 0
-    assert set(shifts) == set(range(5))
+    offsets = [min(order(windows, 10, number * 100, 100)) for number in range(40)]
+    assert offsets[0] == 0
+    assert set(offsets) == set(range(5))
 
 
 @given(seed=SEEDS, passes=st.integers(2, 12))
-def test_passes_cut_at_places_far_from_one_another(seed, passes):
+def test_starts_have_offsets_far_from_each_other(seed, passes):
     windows = WindowSampler(row(1281), 128, 10, seed)
     cuts = sorted(min(order(windows, 10, number * windows.count, windows.count)) for number in range(passes))
     assert cuts[0] == 0
@@ -51,7 +51,7 @@ def test_passes_cut_at_places_far_from_one_another(seed, passes):
 
 
 @given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, steps=st.lists(st.integers(0, 60), min_size=1))
-def test_a_batch_depends_on_the_seed_and_the_step_alone(tokens, context, batch, steps):
+def test_batches_depend_on_seed_and_step_alone(tokens, context, batch, steps):
     used = WindowSampler(row(tokens), context, batch, 3)
     for step in steps:
         fresh = WindowSampler(row(tokens), context, batch, 3)
@@ -60,7 +60,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(tokens, context, batch, 
 
 
 @given(tokens=st.integers(10, 500), context=CONTEXTS, batch=BATCHES, step=st.integers(0, 60))
-def test_targets_are_the_inputs_shifted_by_one(tokens, context, batch, step):
+def test_batches_have_inputs_and_targets_in_one_row(tokens, context, batch, step):
     windows = WindowSampler(row(tokens), context, batch, 0)
     (rows,) = windows.batches(step, 1)
     assert rows.shape == (batch, context + 1)
@@ -70,18 +70,18 @@ def test_targets_are_the_inputs_shifted_by_one(tokens, context, batch, step):
     assert np.array_equal(rows[:, 1:], rows[:, :-1] + 1)
 
 
-def test_every_token_but_the_first_and_the_rest_is_predicted_once_in_a_pass():
+def test_batches_predict_every_token_once_in_a_pass():
     windows = WindowSampler(row(103), 5, 4, 0)  # 20 windows of 5; tokens 101 and 102 are the rest
     predicted = windows.batches(0, 5)[..., 1:].ravel()
     assert sorted(predicted.tolist()) == list(range(1, 101))
 
 
-def test_the_last_window_may_end_with_the_last_token():
+def test_count_includes_a_window_that_ends_with_the_corpus():
     assert WindowSampler(row(101), 5, 4, 0).count == 20
     assert WindowSampler(row(100), 5, 4, 0).count == 19
 
 
-def test_passes_and_seeds_have_orders_of_their_own():
+def test_starts_have_another_order_in_each_pass_and_seed():
     windows = WindowSampler(row(501), 5, 10, seed=1)
     orders = [order(windows, 10, number * 100, 100) for number in range(4)]
     orders += [order(WindowSampler(row(501), 5, 10, seed), 10, 0, 100) for seed in (0, 2, 2**63 - 1)]
@@ -89,21 +89,21 @@ def test_passes_and_seeds_have_orders_of_their_own():
     assert list(range(0, 500, 5)) not in orders
 
 
-def test_the_order_is_the_same_as_ever():
-    """A changed order would change every result, and end the resuming of trainings begun before."""
+def test_starts_are_those_recorded():
+    """Another order would change every result, and break the resuming of older trainings."""
     windows = WindowSampler(row(101), 5, 8, seed=1337)
     assert [windows.starts(step).tolist() for step in (0, 2)] == [
         [60, 95, 55, 30, 35, 45, 15, 50],
-        [75, 85, 0, 5, 95, 43, 83, 93],  # four of the first pass, four of the second, which is shifted by 3
+        [75, 85, 0, 5, 95, 43, 83, 93],  # four of the first pass, four of the second, which has an offset of 3
     ]
 
 
-def test_a_batch_may_be_larger_than_the_corpus():
+def test_starts_of_a_batch_larger_than_the_corpus():
     seen = WindowSampler(row(16), 5, 10, 0).starts(0).tolist()
     passes = [sorted(seen[first : first + 3]) for first in (0, 3, 6)]
     assert passes[0] == [0, 5, 10]
     assert all(starts == [starts[0], starts[0] + 5, 10] for starts in passes)  # no further than the corpus goes
 
 
-def test_tokens_beyond_a_signed_number_stay_positive():
+def test_batches_take_tokens_beyond_int16():
     assert (WindowSampler(np.full(20, 65_535, np.uint16), 5, 2, 0).batches(0, 1) == 65_535).all()

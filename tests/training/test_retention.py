@@ -1,4 +1,4 @@
-"""Which saved states stay: of finished trainings some, of interrupted ones all, until their user frees them."""
+"""Retention: some finished states stay, all interrupted ones, until the user frees them. Needs make."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from filelock import FileLock
 
 from tests.support.repository import ROOT
 from tinystories.training import retention
-from tinystories.training.resume import TrainerState, ResumeCheckpoint, lock_checkpoint
-from tinystories.training.retention import kept_states, main, prune
+from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
+from tinystories.training.retention import main, prune, saved_trainings
 
 
 @pytest.fixture
@@ -23,19 +23,19 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def save(parent: Path, key: str, age: int, ended: str | None = "now", numbers: int = 1000) -> None:
-    """A state of about 4 bytes a number, saved `age` seconds ago."""
-    with lock_checkpoint(parent, key) as state:
-        state.save({"weights": torch.zeros(numbers)}, TrainerState(started="then", ended=ended, step=1234))
+    """Save a state of about 4 bytes a number, `age` seconds ago."""
+    with lock_checkpoint(parent, key) as checkpoint:
+        checkpoint.save({"weights": torch.zeros(numbers)}, TrainerState(started="then", ended=ended, step=1234))
     for path in (parent / key).rglob("*"):
         os.utime(path, (time.time() - age,) * 2)
 
 
 def keys(parent: Path) -> list[str]:
-    return [kept.key for kept in kept_states(parent)]
+    return [saved.key for saved in saved_trainings(parent)]
 
 
-def test_finished_states_are_few(parent, monkeypatch):
-    monkeypatch.setattr(retention, "KEPT", 3)
+def test_prune_keeps_the_newest(parent, monkeypatch):
+    monkeypatch.setattr(retention, "MAX_FINISHED", 3)
     for age, key in enumerate("abcde"):
         save(parent, key, age)
     save(parent, "interrupted", 99, ended=None)
@@ -49,8 +49,8 @@ def test_finished_states_are_few(parent, monkeypatch):
     assert sorted(path.stem for path in parent.glob("*.lock")) == ["a", "b", "c", "d", "e", "interrupted"]
 
 
-def test_finished_states_are_small(parent, monkeypatch):
-    monkeypatch.setattr(retention, "LARGEST", 20_000)
+def test_prune_keeps_up_to_a_size(parent, monkeypatch):
+    monkeypatch.setattr(retention, "MAX_FINISHED_BYTES", 20_000)
     for age, key in enumerate("abcd"):
         save(parent, key, age, numbers=2000)
     save(parent, "interrupted", 99, ended=None, numbers=9000)
@@ -61,8 +61,8 @@ def test_finished_states_are_small(parent, monkeypatch):
     assert keys(parent) == ["large", "interrupted"]
 
 
-def test_a_state_that_somebody_holds_stays(parent, monkeypatch):
-    monkeypatch.setattr(retention, "KEPT", 1)
+def test_prune_keeps_a_locked_state(parent, monkeypatch):
+    monkeypatch.setattr(retention, "MAX_FINISHED", 1)
     for age, key in enumerate("abc"):
         save(parent, key, age)
     with FileLock(parent / "b.lock"):
@@ -70,37 +70,37 @@ def test_a_state_that_somebody_holds_stays(parent, monkeypatch):
     assert keys(parent) == ["a", "b"]
 
 
-def test_a_state_whose_training_goes_on_meanwhile_stays(parent, monkeypatch):
-    """It was cleaned away, begun anew and stopped, all after it had been looked at."""
-    monkeypatch.setattr(retention, "KEPT", 1)
+def test_prune_keeps_a_training_that_resumed_meanwhile(parent, monkeypatch):
+    """It was freed, started over and stopped after it had been inspected."""
+    monkeypatch.setattr(retention, "MAX_FINISHED", 1)
     save(parent, "a", 0)
     save(parent, "b", 1)
-    look = retention._look
+    inspect = retention._inspect
 
-    def slowly(directory: Path) -> retention.Kept:
-        kept = look(directory)
+    def slowly(directory: Path) -> retention.SavedTraining:
+        saved = inspect(directory)
         if directory.name == "b":
             ResumeCheckpoint(directory).remove()
             save(parent, "b", 1, ended=None)
-        return kept
+        return saved
 
     found = [slowly(parent / key) for key in "ab"]
-    monkeypatch.setattr(retention, "kept_states", lambda _: found)
+    monkeypatch.setattr(retention, "saved_trainings", lambda _: found)
     prune(parent, own="a")
     assert keys(parent) == ["a", "b"]
 
 
-def test_damaged_and_empty_ones_do_not_stop_a_training_that_ends(parent):
+def test_prune_ignores_damaged_and_empty_directories(parent):
     save(parent, "a", 0)
     save(parent, "b", 1)
     next((parent / "b").glob("*/trainer_state.json")).write_text("{")
-    (parent / "c/part").mkdir(parents=True)
+    (parent / "c/tmp").mkdir(parents=True)
     (parent / "d").mkdir()
     prune(parent, own="a")
     assert sorted(keys(parent)) == ["a", "b", "c", "d"]
 
 
-def test_what_is_kept_is_shown_and_freed(parent, capsys):
+def test_main_lists_and_frees(parent, capsys):
     main([])
     assert capsys.readouterr().out == f"{parent}: no saved states\n"
     save(parent, "f" * 64, 0, numbers=500_000)
@@ -115,7 +115,7 @@ def test_what_is_kept_is_shown_and_freed(parent, capsys):
     assert broken.split()[:5] == ["2" * 12, "?", "steps", "not", "readable"]
     main(["--free"])
     assert keys(parent) == ["1" * 64, "2" * 64]
-    assert "Freed 1 of 3 saved states, 2.0 MB.\nWhat is not finished stays" in capsys.readouterr().out
+    assert "Freed 1 of 3 saved states, 2.0 MB.\nUnfinished ones stay" in capsys.readouterr().out
     with FileLock(parent / f"{'1' * 64}.lock"):
         main(["--free", "--all"])
     assert keys(parent) == ["1" * 64]
@@ -124,7 +124,7 @@ def test_what_is_kept_is_shown_and_freed(parent, capsys):
     assert sorted(path.suffix for path in parent.iterdir()) == [".lock"] * 3
 
 
-def test_make_calls_it(parent):
+def test_make_calls_main(parent):
     save(parent, "f" * 64, 0)
     options = ["-f", str(ROOT / "Makefile"), "-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}"]
     for target, words in (("state", "finished"), ("clean-state", "Freed 1 of 1"), ("state", "no saved states")):
@@ -132,7 +132,7 @@ def test_make_calls_it(parent):
         assert done.returncode == 0 and words in done.stdout, done.stdout + done.stderr
 
 
-def test_the_bounds_are_those_of_the_readme():
-    assert (retention.KEPT, retention.LARGEST) == (8, 4 * 2**30)
+def test_readme_states_the_bounds():
+    assert (retention.MAX_FINISHED, retention.MAX_FINISHED_BYTES) == (8, 4 * 2**30)
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert "Eight such states stay, the newest, as long as they have 4 GiB together (the last in any case)" in text

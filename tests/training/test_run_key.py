@@ -1,4 +1,4 @@
-"""The key of a training: what is in it, and what is not."""
+"""The run key: what changes it, and what does not."""
 
 import dataclasses
 import re
@@ -19,14 +19,15 @@ TRACKING = [path.stem for path in (ROOT / "src/tinystories/tracking").glob("[a-z
 CPU: Conditions = {"device": "cpu", "precision": "fp32", "compiled": False, "torch": "2.13.0", "threads": 2}
 META = TokenMeta(300, "a" * 64, Split(1_000, 10, 4_000, "b" * 64), Split(100, 1, 400, "c" * 64))
 
-# What `stages/train.py` imports too, but that cannot change a bit of the result.
+# Files that `stages/train.py` imports, but that cannot change a bit of the result.
 EXEMPT = {
+    "common/artifacts.py": "the form of the files, checked as they are written",
     "common/console.py": "only shows",
     "common/errors.py": "an exception",
     "common/files.py": "writes files whole",
     "common/mlflow_limits.py": "what MLflow takes",
     "common/paths.py": "names of files",
-    "common/reading.py": "reads what was written back, or refuses it",
+    "common/reading.py": "parses files, or refuses them",
     "common/signals.py": "when to stop, not what comes out",
     "common/stage.py": "the frame of a stage",
     "common/strict_yaml.py": "reads params.yaml, whose values are in the key",
@@ -45,7 +46,7 @@ def changed(params: Any, path: str, value: Any) -> Any:
     return params.model_copy(update={name: changed(getattr(params, name), rest, value) if rest else value})
 
 
-def test_the_same_training_has_the_same_key(small_params):
+def test_training_key_repeats(small_params):
     assert key_of(small_params) == key_of(small_params.model_copy(deep=True))
     assert re.fullmatch("[0-9a-f]{64}", key_of(small_params))
 
@@ -87,18 +88,18 @@ WITHOUT_EFFECT = {
 
 
 @pytest.mark.parametrize(("path", "value"), WITH_EFFECT.items(), ids=WITH_EFFECT)
-def test_what_decides_the_result_changes_the_key(small_params, path, value):
+def test_training_key_changes_with_what_decides_the_result(small_params, path, value):
     assert key_of(changed(small_params, path, value)) != key_of(small_params)
 
 
 @pytest.mark.parametrize(("path", "value"), WITHOUT_EFFECT.items(), ids=WITHOUT_EFFECT)
-def test_what_does_not_decide_it_leaves_the_key(small_params, path, value):
+def test_training_key_stays_with_what_does_not_decide_it(small_params, path, value):
     other = changed(small_params, path, value)
     assert other != small_params
     assert key_of(other) == key_of(small_params)
 
 
-def test_every_parameter_of_the_training_is_in_one_of_the_lists(small_params):
+def test_lists_hold_every_parameter(small_params):
     sections = ("model", "train", "sample", "evaluate", "mlflow", "tokenizer")
     paths = {f"{section}.{key}" for section in sections for key in type(getattr(small_params, section)).model_fields}
     assert paths | {"seed", "data.source"} == WITH_EFFECT.keys() | WITHOUT_EFFECT.keys()
@@ -113,18 +114,18 @@ OTHER_TOKENS = {
 
 
 @pytest.mark.parametrize("meta", OTHER_TOKENS.values(), ids=OTHER_TOKENS)
-def test_other_tokens_change_the_key(small_params, meta):
+def test_training_key_changes_with_tokens(small_params, meta):
     assert key_of(small_params, meta) != key_of(small_params)
 
 
 @pytest.mark.parametrize("name", CPU)
-def test_what_computes_changes_the_key(small_params, name):
+def test_training_key_changes_with_conditions(small_params, name):
     assert key_of(small_params, conditions={**CPU, name: "other"}) != key_of(small_params)
     assert key_of(small_params, conditions={n: value for n, value in CPU.items() if n != name}) != key_of(small_params)
 
 
 @pytest.mark.parametrize("name", [path.relative_to(PACKAGE).as_posix() for path in code_files()])
-def test_changed_code_changes_the_key(small_params, monkeypatch, tmp_path, name):
+def test_training_key_changes_with_code(small_params, monkeypatch, tmp_path, name):
     shutil.copytree(PACKAGE, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(module, "PACKAGE", tmp_path)
     before = key_of(small_params)
@@ -135,7 +136,7 @@ def test_changed_code_changes_the_key(small_params, monkeypatch, tmp_path, name)
     assert key_of(small_params) != before
 
 
-def test_every_file_that_training_imports_is_in_the_key_or_exempt():
+def test_code_files_are_all_that_training_imports_but_exempt():
     code = set(code_files())
     assert all((PACKAGE / name).exists() for name in CODE)
     imported = {path for path in closure(ROOT / "stages/train.py") if not is_empty(path)} - {ROOT / "stages/train.py"}

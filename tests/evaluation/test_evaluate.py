@@ -1,0 +1,90 @@
+"""The stage `evaluate`: inputs it refuses to score, and a device that fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.device_errors import CUDA_MEMORY, DEVICE_ERRORS
+from tests.support.wrong_inputs import TOKENS, Cases, flip_a_bit, refuses, replace_tokenizer
+from tinystories.common import paths
+from tinystories.common.errors import UserError
+from tinystories.common.params import ModelConfig, Params
+from tinystories.evaluation import evaluate as module
+from tinystories.evaluation.evaluate import evaluate
+from tinystories.inference.loss_eval import evaluate_loss
+from tinystories.model.checkpoint import save_checkpoint
+from tinystories.model.gpt import GPT
+
+
+@pytest.fixture(autouse=True)
+def here(workspace: Path, random_model: Callable[..., GPT]) -> Path:
+    """The current directory with token files and a checkpoint."""
+    save_checkpoint(random_model(), paths.TOKENIZER, paths.CHECKPOINT)
+    return workspace
+
+
+@pytest.fixture
+def no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "evaluate_loss", lambda *_: pytest.fail("the scoring begins"))
+
+
+CASES: Cases = TOKENS | {
+    "another tokenizer": (
+        lambda stories: replace_tokenizer(paths.CHECKPOINT / "tokenizer.json", stories),
+        "not the tokenizer that the token files were made with",
+    ),
+    "one bit of the checkpoint": (
+        lambda stories: flip_a_bit(paths.CHECKPOINT / "model.safetensors"),
+        "altered since train wrote it",
+    ),
+    "another vocabulary": (
+        lambda stories: save_checkpoint(
+            GPT(ModelConfig(context_length=12, embedding_size=24, layers=3, heads=2), 299),
+            paths.TOKENIZER,
+            paths.CHECKPOINT,
+        ),
+        "a vocabulary of 299, but the tokens have 300",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_evaluate_refuses_inputs_that_do_not_match(no_scoring, small_params: Params, stories, case):
+    change, message = CASES[case]
+    change(stories)
+    refuses(lambda: evaluate(small_params), message)
+    assert not paths.EVALUATION.exists()
+
+
+def test_evaluate_takes_inputs_that_match(no_scoring, small_params: Params):
+    """So that each refusal above has the reason it gives."""
+    with pytest.raises(pytest.fail.Exception, match="the scoring begins"):
+        evaluate(small_params)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError(CUDA_MEMORY), "out of memory (cannot allocate 20.00 MiB); lower evaluate.batch_size"),
+        (DEVICE_ERRORS[0], "the device fails (CUDA error: unspecified launch failure)"),
+        (None, "models/checkpoint: its validation loss is nan; run the stage train again"),
+    ],
+    ids=["memory", "device", "nan"],
+)
+def test_evaluate_fails_with_one_line(small_params: Params, monkeypatch, error, words):
+    def troubled(*arguments, **more):
+        if error:
+            raise error
+        found = evaluate_loss(*arguments, **more)
+        return type(found)(float("nan"), found.tokens, found.text_bytes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate_loss", troubled)
+        with pytest.raises(UserError) as caught:
+            evaluate(small_params)
+    assert words in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert not paths.EVALUATION.exists()
+    evaluate(small_params)
+    assert paths.EVALUATION.exists()
