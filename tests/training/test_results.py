@@ -72,7 +72,7 @@ def test_train_writes_one_row_for_each_log_and_epoch(small_params, no_run):
     assert metrics.startup_seconds <= history[-1].seconds
 
 
-def no_step(engine: TrainStep, number: int) -> None:
+def no_step(train_step: TrainStep, number: int) -> None:
     pytest.fail("a step was trained again")
 
 

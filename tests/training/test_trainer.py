@@ -53,29 +53,29 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, trouble: Callable[[Tra
     """Call `trouble` after the step of this number (from 0)."""
     step = TrainStep.step
 
-    def troubled(engine: TrainStep, index: int) -> None:
-        step(engine, index)
+    def troubled(train_step: TrainStep, index: int) -> None:
+        step(train_step, index)
         if index == number:
-            trouble(engine)
+            trouble(train_step)
 
     monkeypatch.setattr(TrainStep, "step", troubled)
 
 
-def break_loss(engine: TrainStep) -> None:
-    engine.loss_sum += float("nan")
+def break_loss(train_step: TrainStep) -> None:
+    train_step.loss_sum += float("nan")
 
 
-def break_gradient(engine: TrainStep) -> None:
-    engine.gradient_norm.fill_(float("inf"))
+def break_gradient(train_step: TrainStep) -> None:
+    train_step.gradient_norm.fill_(float("inf"))
 
 
-def explode_gradient(engine: TrainStep) -> None:
-    engine.gradient_norm.fill_(2e15)
+def explode_gradient(train_step: TrainStep) -> None:
+    train_step.gradient_norm.fill_(2e15)
 
 
-def break_weights(engine: TrainStep) -> None:
+def break_weights(train_step: TrainStep) -> None:
     with torch.no_grad():
-        engine.model.embedding.fill_(float("nan"))
+        train_step.model.embedding.fill_(float("nan"))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_train_refuses_to_diverge(params, no_run, monkeypatch, step, trouble, wo
 
 
 def fail(error: Exception) -> Callable[[TrainStep], None]:
-    def raise_it(engine: TrainStep) -> None:
+    def raise_it(train_step: TrainStep) -> None:
         raise error
 
     return raise_it

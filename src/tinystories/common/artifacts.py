@@ -1,6 +1,6 @@
 """What the files between the stages hold: a type for each, which writes it and reads it back.
 
-A file has one writer, the stage named in its type. Whoever reads it gets an object of that type, or a `UserError` that
+A file has one writer, the stage named in its type. Reading it gives an object of that type, or a `UserError` that
 names the file, the key, what was found and what would be right. Keys that a type does not have are left out.
 """
 

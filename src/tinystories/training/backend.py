@@ -56,7 +56,7 @@ def choose_backend(params: Params, vocab_size: int) -> Backend:
     if problem and train.compile == "on":
         raise UserError(f"train.compile is on, but torch.compile fails here ({problem}); it should be auto or off")
     if problem:
-        warn(f"torch.compile fails here ({problem}); the training goes on without it, slower")
+        warn(f"torch.compile fails here ({problem}); training continues without it, slower")
     return Backend(device, torch.bfloat16 if precision == "bf16" else torch.float32, compiled and not problem)
 
 
