@@ -31,7 +31,7 @@ from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Triton decides as it is imported whether its interpreter runs what is a kernel (tests/test_gpu_kernels.py).
+# Triton decides on import whether kernels run in its interpreter (tests/training/gpu).
 if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")

@@ -1,4 +1,4 @@
-"""benchmarks/ at tiny sizes: contenders do the same work, results are written. Needs the bench packages for all peers."""
+"""benchmarks/ at tiny sizes: contenders do the same work, results are written. All peers need the bench packages."""
 
 import json
 import math
