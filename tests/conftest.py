@@ -41,6 +41,13 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `pipeline` what needs a repository in which DVC has run, or a disk of its own."""
+    for item in items:
+        if {"finished", "repository", "small_disk"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("pipeline")
+
+
 @pytest.fixture(scope="session")
 def stories() -> list[str]:
     """Stories of few words, some with letters beyond ASCII, always the same."""

@@ -1,6 +1,7 @@
 """dvc.yaml lists what each stage imports: a missing folder would let DVC serve a stale result. One test needs DVC."""
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -11,15 +12,18 @@ import pytest
 import yaml
 
 from tests.support.imports import CPP, closure, imported, is_empty
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, Repository
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 LIBRARY = ROOT / "src" / "tinystories"
 ORDER = ["download", "train_tokenizer", "tokenize_to_memmap", "train", "evaluate", "plot", "publish"]
 
 
-def listed(stage: str) -> dict[str, set[Path]]:
-    """The project's code among a stage's deps: the files of each entry; a directory stands for all in it."""
+Deps = dict[str, set[Path]]
+
+
+def listed(stage: str) -> Deps:
+    """Return the code among a stage's deps: for each entry its files; a directory stands for all in it."""
     entries = [dep for dep in STAGES[stage]["deps"] if dep.startswith(("stages/", "src/"))]
     return {
         dep: {path for path in (ROOT / dep).rglob("*") if path.suffix in (".py", *CPP)}
@@ -46,17 +50,35 @@ def test_stage_runs_the_code_of_its_own_tree(stage: str, tmp_path: Path) -> None
     assert (done.returncode, done.stderr) == (1, "this copy\n")
 
 
+def missing(deps: Deps, used: set[Path]) -> list[str]:
+    """The used files that no entry holds."""
+    held = set().union(*deps.values())
+    return sorted(str(path.relative_to(ROOT)) for path in used - held if not is_empty(path))
+
+
+def needless(deps: Deps, used: set[Path]) -> list[str]:
+    """The entries of which no file is used."""
+    real = {path for path in used if not is_empty(path)}
+    return [entry for entry, files in deps.items() if not files & real]
+
+
 @pytest.mark.parametrize("stage", ORDER)
 def test_deps_hold_every_imported_file(stage: str) -> None:
-    files = set().union(*listed(stage).values())
-    missing = {path for path in closure(ROOT / f"stages/{stage}.py") - files if not is_empty(path)}
-    assert {str(path.relative_to(ROOT)) for path in missing} == set()
+    assert missing(listed(stage), closure(ROOT / f"stages/{stage}.py")) == []
 
 
 @pytest.mark.parametrize("stage", ORDER)
 def test_deps_list_no_folder_for_nothing(stage: str) -> None:
-    real = {path for path in closure(ROOT / f"stages/{stage}.py") if not is_empty(path)}
-    assert [entry for entry, files in listed(stage).items() if not files & real] == []
+    assert needless(listed(stage), closure(ROOT / f"stages/{stage}.py")) == []
+
+
+def test_missing_and_needless_find_wrong_deps() -> None:
+    """C++ in a folder that is not listed; a folder from which nothing is imported."""
+    deps, used = listed("evaluate"), closure(ROOT / "stages/evaluate.py")
+    without_model = {entry: files for entry, files in deps.items() if entry != "src/tinystories/model"}
+    assert "src/tinystories/model/cpu_kernels/attention.cpp" in missing(without_model, used)
+    reporting = {"src/tinystories/reporting": set((LIBRARY / "reporting").glob("*.py"))}
+    assert needless(deps | reporting, used) == ["src/tinystories/reporting"]
 
 
 @pytest.mark.parametrize("stage", ORDER)
@@ -89,6 +111,26 @@ def test_edit_reruns_stages() -> None:
     for name, stages in RERUN.items():
         assert (LIBRARY / name).is_file()
         assert [stage for stage in ORDER if LIBRARY / name in set().union(*listed(stage).values())] == stages, name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["corpus/stories.py", "encoding/encoder.py", "model/cpu_kernels/attention.cpp", "tracking/run_choice.py"],
+)
+def test_dvc_reruns_the_stages_of_an_edit(finished: Repository, name: str) -> None:
+    """DVC itself, with some rows of the table."""
+    path = finished.path / "src/tinystories" / name
+    before = path.read_text()
+    comment = "#" if name.endswith(".py") else "//"
+    try:
+        path.write_text(f"{before}{comment} edited\n")
+        status = json.loads(finished.run("dvc", "status", "--json"))
+    finally:
+        path.write_text(before)
+    folder = f"src/tinystories/{name.split('/')[0]}"
+    assert {stage: changes for stage, changes in status.items()} == {
+        stage: [{"changed deps": {folder: "modified"}}] for stage in RERUN[name]
+    }
 
 
 @pytest.mark.parametrize("stage", ORDER)

@@ -1,4 +1,4 @@
-"""Full and read-only disks: one line of error, no half-written file, and the next run continues. Needs root to mount."""
+"""Full and read-only disks: one line of error, no half-written file, the next run continues. Needs root to mount."""
 
 import os
 import shutil

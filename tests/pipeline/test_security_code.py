@@ -1,4 +1,4 @@
-"""No code unpickles or runs what comes from outside, or listens to other hosts. Needs a repository where DVC has run."""
+"""No code unpickles or runs what comes from outside, or listens to other hosts. One test needs DVC."""
 
 import ast
 import sys
