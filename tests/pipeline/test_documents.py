@@ -95,9 +95,9 @@ def test_dvc_commands_parse(document: Path) -> None:
     """Also that the stages and parameters exist."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for words in commands(document, "dvc"):
-        options = get_main_parser().parse_args(
-            words[:-1] if words[-1:] == ["-S"] else words
-        )  # as in "`dvc exp run -S`"
+        if words[-1:] == ["-S"]:  # named without its value
+            words.pop()
+        options = get_main_parser().parse_args(words)
         if options.cmd in ("repro", "run"):
             assert set(options.targets) <= set(stages), words
         for change in getattr(options, "set_param", None) or []:
