@@ -1,11 +1,12 @@
 # make quickstart   environment, then the whole pipeline on embedded stories, a small model, on a CPU, in minutes
 # make test         environment, then the test suite
+# make test-fast    environment, then its tests that are neither slow nor run DVC: under two minutes on two cores
 # make reproduce    environment, then `dvc repro`: what params.yaml says, as committed the reference run
 # make lint         environment, then formatting, style and types
-# make bench        environment, then ours beside others, on the machine at hand: half an hour on two cores
+# make bench        environment, then the benchmarks on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
-# make state        the saved states of trainings, from which they go on; make clean-state frees the finished ones
-# make torture      environment, then 100 kills at all moments of the pipeline; ARGS="--kills 20 --seed 1" for others
+# make state        the saved states of trainings, from which they resume; make clean-state frees the finished ones
+# make torture      environment, then 100 kills at all kill points of the pipeline; ARGS="--kills 20 --seed 1" for others
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +19,7 @@ QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_s
 	model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
 
-.PHONY: quickstart test reproduce lint bench bench-gpu state clean-state torture
+.PHONY: quickstart test test-fast reproduce lint bench bench-gpu state clean-state torture
 
 quickstart: $(VENV)/.installed
 	@$(RUN) dvc exp run --quiet $(addprefix -S ,$(QUICKSTART)) \
@@ -29,6 +30,9 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(RUN) python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.installed-dev
+	$(RUN) python -m pytest -m "not slow and not pipeline" $(ARGS)
 
 reproduce: $(VENV)/.installed
 	$(RUN) dvc repro

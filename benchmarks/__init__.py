@@ -1,4 +1,4 @@
-"""Ours beside others, in one run: see README.md in this directory.
+"""Benchmarks: this project and others, interleaved in one run. See README.md in this directory.
 
 Importing this makes `src/` of this checkout the library that is measured, installed or not.
 """

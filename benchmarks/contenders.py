@@ -1,4 +1,4 @@
-"""What takes part in a comparison of training speed: a function that makes one step, and what is needed to time it."""
+"""Contenders of a comparison of training speed: a function that does one step, and what timing it needs."""
 
 import math
 import multiprocessing
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.machine import synchronize
 from benchmarks.peers import Peer, matrix_weights, parameter_count
-from benchmarks.work import flops_per_step
+from benchmarks.workload import flops_per_step
 from tinystories.common.params import Params
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import choose_backend, tune_malloc
@@ -44,7 +44,7 @@ class Contender:
     seconds: list[float] = field(default_factory=list)
 
     def run(self, steps: int) -> float:
-        """Make that many steps; returns the seconds a step."""
+        """Do that many steps. Returns the seconds a step."""
         synchronize(self.device)
         start = time.perf_counter()
         for step in range(self.steps, self.steps + steps):
@@ -54,10 +54,10 @@ class Contender:
         return (time.perf_counter() - start) / steps
 
 
-class Apart:
-    """A contender in a process of its own, as it would be alone: its memory is not what others left in pieces.
+class SubprocessContender:
+    """A contender in a process of its own, so that memory that others have fragmented does not slow it down.
 
-    It is begun at once. Errors of `ready` and `run`: RuntimeError with what was said in that process, where the
+    The process starts at once. Errors of `ready` and `run`: RuntimeError with what was said in that process, where the
     contender cannot be made or run.
     """
 
@@ -76,14 +76,14 @@ class Apart:
         self.steps = 0
         self.seconds: list[float] = []
 
-    def warm_up(self) -> "Apart":
-        """This contender, which compiles and makes its first steps as soon as it can. Nobody waits for it yet."""
+    def warm_up(self) -> "SubprocessContender":
+        """Start compiling and the first steps without waiting for them. Returns this contender."""
         self._connection.send(WARM_UP)
         self._warms_up = True
         return self
 
-    def ready(self) -> "Apart":
-        """This contender, once it can run."""
+    def ready(self) -> "SubprocessContender":
+        """Wait until it can run. Returns this contender."""
         if not self._is_ready:
             self.name, self.variant, self.parameters, self.flops = self._answer()
             self._is_ready = True
@@ -93,14 +93,14 @@ class Apart:
         return self
 
     def run(self, steps: int) -> float:
-        """Make that many steps; returns the seconds a step."""
+        """Do that many steps. Returns the seconds a step."""
         self.ready()
         self._connection.send(steps)
         self.steps += steps
         return float(self._answer())
 
     def end(self) -> None:
-        """Give back all that it holds."""
+        """Kill the process."""
         self._process.kill()
         self._process.join()
 
@@ -121,17 +121,19 @@ def _serve(connection: Connection, make: Callable[..., Contender], arguments: tu
         connection.send((contender.name, contender.variant, contender.parameters, contender.flops))
         while True:
             connection.send(contender.run(connection.recv()))
-    except EOFError:  # nobody is there any more
+    except EOFError:  # the parent has ended
         pass
     except Exception as error:  # another's package, in a combination that it may not know
         connection.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}")
 
 
-def in_turn(contenders: Sequence[Contender | Apart], rounds: int, round_seconds: float, least: int = 3) -> None:
-    """Time the contenders in turn, round after round, so that whatever else the machine does meets all of them.
+def interleave(
+    contenders: Sequence[Contender | SubprocessContender], rounds: int, round_seconds: float, least: int = 3
+) -> None:
+    """Time the contenders alternately, round after round, so that other load on the machine hits all of them.
 
-    Each round of each has about `round_seconds` of steps, `least` steps at least, after one that is not timed: the
-    caches are then its own and no longer those of the one before it.
+    Each has about `round_seconds` of steps a round, `least` steps at least, after one untimed step that warms the
+    caches.
     """
     counts = {}
     for contender in contenders:
@@ -145,17 +147,17 @@ def in_turn(contenders: Sequence[Contender | Apart], rounds: int, round_seconds:
 
 
 def ours(params: Params, vocab_size: int, tokens: TokenArray) -> Contender:
-    """The library's engine, on the device and in the precision that `params.train` says."""
+    """The library's `TrainStep`, on the device and in the precision that `params.train` says."""
     tune_malloc()  # as the train stage does
     backend = choose_backend(params, vocab_size)
-    engine = TrainStep(params, vocab_size, tokens, backend)
+    train_step = TrainStep(params, vocab_size, tokens, backend)
     variant = f"{backend.precision}, {'compiled' if backend.compiled else 'eager'}"
-    flops = flops_per_step(matrix_weights(engine.model), params)
-    return Contender("ours", variant, engine.step, parameter_count(engine.model), flops, backend.device)
+    flops = flops_per_step(matrix_weights(train_step.model), params)
+    return Contender("ours", variant, train_step.step, parameter_count(train_step.model), flops, backend.device)
 
 
 def matrix_product(dtype: torch.dtype, size: int, device: torch.device) -> Contender:
-    """Nothing but products of two large square matrices, one a step: no training step can do more work in a second."""
+    """Products of two large square matrices, one a step: the peak that no training step exceeds."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(left)
     variant = f"{_precision(dtype)}, {size:,} × {size:,}"

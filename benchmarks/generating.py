@@ -1,4 +1,4 @@
-"""Writing text: our `generate` beside that of transformers, on the same checkpoint.
+"""Generation speed: our `generate` and that of transformers, on the same checkpoint.
 
     python -m benchmarks.generating
 
@@ -27,13 +27,13 @@ from tinystories.model.gpt import GPT
 SHAPE = ModelConfig(context_length=128, embedding_size=256, layers=8, heads=16)
 VOCABULARY = 10_000
 PROMPT, NEW = 16, 64  # tokens
-TURNS = 3
+ROUNDS = 3
 TOP_K, TEMPERATURE = 40, 0.8
 CACHES = ("dynamic", "static")  # transformers' two: it gets the one that is faster
 
 
 def measure() -> Result:
-    """Tokens per second, the median of the turns; all contenders of a row take turns in this process."""
+    """Tokens per second, the median of the rounds; the contenders of a row are interleaved in this process."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model = _random_model()
@@ -49,7 +49,7 @@ def measure() -> Result:
             for mode in ("greedy", "top-k")
         ]
     return {
-        "title": f"Generating: tokens/s, medians of {TURNS} turns, {torch.get_num_threads()} threads",
+        "title": f"Generating: tokens/s, medians of {ROUNDS} rounds, {torch.get_num_threads()} threads",
         "columns": list(rows[0]),
         "rows": rows,
         "notes": [f"prompts of {PROMPT} tokens, {NEW} new ones; transformers with the faster of its caches"],
@@ -58,11 +58,11 @@ def measure() -> Result:
 
 def _row(batch: int, mode: str, precision: str, contenders: dict[str, Callable[[], int]]) -> dict[str, Any]:
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(TURNS + 1):
+    for number in range(ROUNDS + 1):
         for name, write in contenders.items():
             start = time.perf_counter()
             written = write()
-            if turn:  # the first is to warm up
+            if number:  # the first is to warm up
                 speeds[name].append(written / (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     cache = max(CACHES, key=lambda name: medians[name])

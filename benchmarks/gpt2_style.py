@@ -1,4 +1,4 @@
-"""The usual small-GPT recipe (GPT-2, nanoGPT), to compare with: model and training.
+"""The GPT-2 baseline (GPT-2, nanoGPT) to compare with: model and training.
 
 Learned positions, LayerNorm with biases, a GELU MLP four times as wide, tied embeddings, N(0, 0.02) initialisation with
 the residual projections scaled down by depth (Radford et al. 2019); AdamW, warmup, cosine decay, clipping. Written to
@@ -18,8 +18,8 @@ from tinystories.model.attention import mix
 INIT_STD = 0.02
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1  # on matrices, embeddings among them
-WARMUP = 0.03  # share of the steps
-FINAL = 0.1  # share of the peak rate at which the cosine ends
+WARMUP = 0.03  # fraction of the steps
+FINAL = 0.1  # fraction of the peak rate at which the cosine ends
 CLIP = 1.0
 
 
@@ -45,21 +45,21 @@ class GPT2Style(nn.Module):
         self.embedding = normal(vocab_size, width)
         self.positions = normal(config.context_length, width)
         self.final_norm = constant(1.0, width)
-        self.norm_final_bias = constant(0.0, width)
+        self.final_norm_bias = constant(0.0, width)
         self.blocks = nn.ParameterDict(
             {
                 "attn_norm": constant(1.0, layers, width),
-                "norm_attention_bias": constant(0.0, layers, width),
+                "attn_norm_bias": constant(0.0, layers, width),
                 "qkv_proj": normal(layers, 3 * width, width),
-                "attention_in_bias": constant(0.0, layers, 3 * width),
+                "qkv_proj_bias": constant(0.0, layers, 3 * width),
                 "o_proj": normal(layers, width, width, std=residual_std),
-                "attention_out_bias": constant(0.0, layers, width),
-                "norm_mlp": constant(1.0, layers, width),
-                "norm_mlp_bias": constant(0.0, layers, width),
-                "mlp_in": normal(layers, 4 * width, width),
-                "mlp_in_bias": constant(0.0, layers, 4 * width),
-                "mlp_out": normal(layers, width, 4 * width, std=residual_std),
-                "mlp_out_bias": constant(0.0, layers, width),
+                "o_proj_bias": constant(0.0, layers, width),
+                "mlp_norm": constant(1.0, layers, width),
+                "mlp_norm_bias": constant(0.0, layers, width),
+                "up_proj": normal(layers, 4 * width, width),
+                "up_proj_bias": constant(0.0, layers, 4 * width),
+                "down_proj": normal(layers, width, 4 * width, std=residual_std),
+                "down_proj_bias": constant(0.0, layers, width),
             }
         )
 
@@ -71,14 +71,14 @@ class GPT2Style(nn.Module):
         stacks = {name: stack.to(dtype).unbind() for name, stack in self.blocks.items()}
         for layer in range(self.config.layers):
             w = {name: stack[layer] for name, stack in stacks.items()}
-            x1 = F.layer_norm(x_BTD, width, w["attn_norm"], w["norm_attention_bias"])
-            projected = F.linear(x1, w["qkv_proj"], w["attention_in_bias"])
+            x1 = F.layer_norm(x_BTD, width, w["attn_norm"], w["attn_norm_bias"])
+            projected = F.linear(x1, w["qkv_proj"], w["qkv_proj_bias"])
             q, k, v = projected.view(*tokens.shape, 3, self.config.heads, self.config.head_size).unbind(2)
-            x_BTD = x_BTD + F.linear(mix(q, k, v).flatten(2), w["o_proj"], w["attention_out_bias"])
-            x2 = F.layer_norm(x_BTD, width, w["norm_mlp"], w["norm_mlp_bias"])
-            up = F.gelu(F.linear(x2, w["mlp_in"], w["mlp_in_bias"]), approximate="tanh")
-            x_BTD = x_BTD + F.linear(up, w["mlp_out"], w["mlp_out_bias"])
-        x_BTD = F.layer_norm(x_BTD, width, self.final_norm.to(dtype), self.norm_final_bias.to(dtype))
+            x_BTD = x_BTD + F.linear(mix(q, k, v).flatten(2), w["o_proj"], w["o_proj_bias"])
+            x2 = F.layer_norm(x_BTD, width, w["mlp_norm"], w["mlp_norm_bias"])
+            up = F.gelu(F.linear(x2, w["up_proj"], w["up_proj_bias"]), approximate="tanh")
+            x_BTD = x_BTD + F.linear(up, w["down_proj"], w["down_proj_bias"])
+        x_BTD = F.layer_norm(x_BTD, width, self.final_norm.to(dtype), self.final_norm_bias.to(dtype))
         return F.linear(x_BTD, self.embedding.to(dtype))
 
     def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.gpu [--out FILE]`: all that is to be known about a machine with an NVIDIA GPU, in 8 minutes.
+"""`python -m benchmarks.gpu [--out FILE]`: every measurement for a machine with an NVIDIA GPU, in 8 minutes.
 
-It needs PyTorch, NumPy and the few wheels that README.md in this directory names; other packages only add peers. In
+It needs PyTorch, NumPy and the few wheels of offline-requirements.txt; other packages only add peers. In
 this order, each written to the file as soon as it is there: the whole reference run in a process of its own; whether
-the GPU computes what the CPU does; speed, beside peers; whether a step ever waits for the GPU.
+the GPU computes what the CPU does; speed, compared with peers; whether a step ever waits for the GPU.
 `--device cpu --tiny` tries the program itself, anywhere.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from benchmarks import train_step
+from benchmarks import train_step as step_speed
 from benchmarks.machine import synchronize
 from benchmarks.results import Result, merge, result_file, table
-from benchmarks.work import ROOT, TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
+from benchmarks.workload import ROOT, TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
 from tinystories.common.reading import read_json
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import choose_backend
@@ -33,7 +33,7 @@ UNWATCHED_STEPS, WATCHED_STEPS = 10, 100
 
 
 def reference_run(device: torch.device, tokens: Path | None, seconds: float, tiny: bool) -> Result:
-    """The whole reference run, in a fresh process with an empty cache of compiled code."""
+    """Time the whole reference run in a fresh process with an empty cache of compiled code."""
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory, "run.json")
         command = [sys.executable, "-m", "benchmarks.reference_run", str(out), "--device", device.type]
@@ -46,7 +46,7 @@ def reference_run(device: torch.device, tokens: Path | None, seconds: float, tin
 
 
 def correctness(device: torch.device, tiny: bool) -> Result:
-    """Losses of a few steps against those on the CPU in fp32, and whether the same seed gives the same bits."""
+    """Compare losses of a few steps with those on the CPU in fp32, and two runs of one seed bit by bit."""
     reference, _ = _train(torch.device("cpu"), "fp32", "off", tiny)
     rows, same = [], {}
     for precision, allowed in ALLOWED.items():
@@ -77,22 +77,22 @@ def correctness(device: torch.device, tiny: bool) -> Result:
 def _train(
     device: torch.device, precision: str, compiled: str, tiny: bool
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Losses of each step, and what the training has in its hands at the end."""
+    """Return the loss of each step and the state at the end."""
     length = {"epochs": 1, "steps_per_epoch": CHECKED_STEPS, "warmup": 0.2, "cooldown": 0.2}
-    engine = _engine(tiny, device=device.type, precision=precision, compile=compiled, **length)
+    train_step = _train_step(tiny, device=device.type, precision=precision, compile=compiled, **length)
     losses = []
     for step in range(CHECKED_STEPS):
-        engine.step(step)
-        losses.append(engine.loss_sum.item())
-        engine.loss_sum.zero_()
-    return losses, {name: tensor.detach().clone() for name, tensor in engine.tensors().items()}
+        train_step.step(step)
+        losses.append(train_step.loss_sum.item())
+        train_step.loss_sum.zero_()
+    return losses, {name: tensor.detach().clone() for name, tensor in train_step.tensors().items()}
 
 
 def waiting(device: torch.device, tiny: bool) -> Result:
     """Whether steps wait for the GPU, and how much time a step leaves to Python while the GPU computes."""
-    engine = _engine(tiny, device=device.type)
+    train_step = _train_step(tiny, device=device.type)
     for step in range(UNWATCHED_STEPS):
-        engine.step(step)
+        train_step.step(step)
     synchronize(device)
     found = "never"
     if device.type == "cuda":
@@ -100,7 +100,7 @@ def waiting(device: torch.device, tiny: bool) -> Result:
     try:
         start = time.perf_counter()
         for step in range(UNWATCHED_STEPS, UNWATCHED_STEPS + WATCHED_STEPS):
-            engine.step(step)
+            train_step.step(step)
         handed_over = time.perf_counter() - start
     except RuntimeError as error:
         found, handed_over = f"yes: {str(error).splitlines()[0]}", float("nan")
@@ -122,7 +122,7 @@ def waiting(device: torch.device, tiny: bool) -> Result:
     }
 
 
-def _engine(tiny: bool, **train: Any) -> TrainStep:
+def _train_step(tiny: bool, **train: Any) -> TrainStep:
     params = benchmark_params(tiny, **train)
     vocab_size = TINY_VOCABULARY if tiny else VOCABULARY
     tokens: TokenArray = zipf_tokens(10_000 if tiny else 2_000_000, vocab_size)
@@ -156,7 +156,7 @@ def main() -> None:
     checked = correctness(device, options.tiny)
     done("correctness", checked)
     # Each peer's last variant may begin just before the time is over, and then there are the rounds.
-    done("train_step", train_step.measure(device, seconds=left() - 90, tiny=options.tiny))
+    done("train_step", step_speed.measure(device, seconds=left() - 90, tiny=options.tiny))
     done("waiting", waiting(device, options.tiny))
     print(f"\nWritten: {out}")
     if not checked["passed"]:

@@ -1,4 +1,4 @@
-"""What the machine is."""
+"""Describe the machine."""
 
 import os
 from importlib.metadata import PackageNotFoundError, version
@@ -29,7 +29,7 @@ def kind(device: torch.device) -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given; on a CPU that is so already."""
+    """Wait until the device has done all it was given. On a CPU it has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,15 +1,15 @@
-"""What the `train` stage costs beside its bare steps: history, progress, MLflow, saved states.
+"""The overhead of the `train` stage over its bare steps: history, progress, MLflow, saved states.
 
 A noisy machine cannot tell two runs apart that differ by 2 %, so one real run is accounted for from within. A process
 of its own makes stories, tokenizer and tokens with the library and trains on them, with MLflow's SQLite store in the
 background, as `dvc repro` would. Counted are, from the moment at which MLflow's run is open to the last step:
 
-- inside: the time spent in `Engine.step`, which is all that a bare loop does;
+- inside: the time spent in `TrainStep.step`, which is all that a bare loop does;
 - outside: the rest of the time, which is the stage's own. Validation and samples come after the last step;
 - background: the processor time of all other Python threads. It may slow the steps down, by no more than itself.
 
 The cost is (outside + background) / inside: the most by which the stage can be slower than a bare loop. On a GPU
-steps do not end inside `Engine.step`, so this is measured on the CPU.
+steps do not end inside `TrainStep.step`, so this is measured on the CPU.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Result
-from benchmarks.work import REFERENCE, ROOT, TINY
+from benchmarks.workload import REFERENCE, ROOT, TINY
 from tinystories.common.params import ModelConfig, Params, load_params
 
 SMALL = ModelConfig(context_length=256, embedding_size=128, layers=4, heads=2)  # that of `make quickstart`
@@ -44,7 +44,7 @@ def measure(tiny: bool = False) -> Result:
         else [("small", SMALL, 8, 2000, 5000, 400), ("reference", REFERENCE, 32, 10000, 25000, 60)]
     )
     return {
-        "title": "The train stage beside its bare steps, on the CPU",
+        "title": "Overhead of the train stage over its bare steps, on the CPU",
         "columns": ["shape", "steps", *(f"ms/step {what}" for what in COUNTED), "states saved", "cost", "opening"],
         "rows": [_row(*work) for work in works],
         "notes": [
@@ -122,9 +122,8 @@ def _train_accounted(work: dict[str, Any]) -> None:
     import tokenize_to_memmap
     import train_tokenizer
     from tinystories.tracking import mlflow_run as tracking
-    from tinystories.training import resume
-    from tinystories.training import step as engine
-    from tinystories.training import trainer as training
+    from tinystories.training import resume, trainer
+    from tinystories.training.step import TrainStep
 
     params = _params(work)
     for stage in (download, train_tokenizer, tokenize_to_memmap):
@@ -133,9 +132,9 @@ def _train_accounted(work: dict[str, Any]) -> None:
     steps = params.train.steps
     account = Account(WARM_UP, steps)
     saves: list[int] = []
-    bare_step, save, open_run = engine.TrainStep.step, resume.ResumeCheckpoint.save, tracking.Run.start
+    bare_step, save, open_run = TrainStep.step, resume.ResumeCheckpoint.save, tracking.Run.start
 
-    def counted_step(self: engine.TrainStep, number: int) -> None:
+    def counted_step(self: TrainStep, number: int) -> None:
         account.step(number, lambda n: bare_step(self, n))
 
     def counted_save(self: resume.ResumeCheckpoint, tensors: Any, state: resume.TrainerState) -> None:
@@ -146,10 +145,10 @@ def _train_accounted(work: dict[str, Any]) -> None:
         open_run(self)
         account.opened.set()
 
-    engine.TrainStep.step = counted_step  # type: ignore[method-assign, assignment]
+    TrainStep.step = counted_step  # type: ignore[method-assign, assignment]
     resume.ResumeCheckpoint.save = counted_save  # type: ignore[method-assign]
     tracking.Run.start = noticed_open  # type: ignore[method-assign]
-    training.train(params, experiment=None)
+    trainer.train(params, experiment=None)
     between = [step for step in saves if account.first < step < steps]
     Path("found.json").write_text(json.dumps({**account.found, "saves": len(between)}), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Other people's models of about our size, to train beside ours. All without dropout, embeddings tied.
+"""Other projects' models of about our size, to compare training speed with. No dropout, tied embeddings.
 
 Each is built for a vocabulary and a shape, and gives logits: (B, T) -> (B, T, V). Packages are imported when a model
 is built, so that those that are not installed are simply left out.
@@ -55,9 +55,9 @@ class GPT2Block(nn.Module):
     def __init__(self, width: int, heads: int, attention: str) -> None:
         super().__init__()
         self.heads, self.attention = heads, attention
-        self.attn_norm, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv_proj, self.o_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.up_proj, self.down_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
@@ -70,7 +70,7 @@ class GPT2Block(nn.Module):
             scores = (q @ k.transpose(-2, -1)) * k.shape[-1] ** -0.5
             mixed = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
         x = x + self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
-        changed: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x)), approximate="tanh"))
+        changed: Tensor = self.down_proj(F.gelu(self.up_proj(self.mlp_norm(x)), approximate="tanh"))
         return x + changed
 
 

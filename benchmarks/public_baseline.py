@@ -30,12 +30,12 @@ class Block(nn.Module):
         self.config = config
         self.attn_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv_proj, self.o_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.gate_up_proj, self.down_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.up_proj, self.down_proj = nn.Linear(width, width), nn.Linear(width, width)
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x_BTD: Tensor, hidden_TT: Tensor) -> Tensor:
         x_BTD = x_BTD + self.dropout(self._attention(self.attn_norm(x_BTD), hidden_TT))
-        up = F.relu(self.gate_up_proj(self.mlp_norm(x_BTD)))
+        up = F.relu(self.up_proj(self.mlp_norm(x_BTD)))
         added_BTD: Tensor = self.dropout(self.down_proj(up))
         return x_BTD + added_BTD
 

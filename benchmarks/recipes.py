@@ -2,7 +2,7 @@
 
 ours      the library with params.yaml as it is, or with values changed for a search
 trial     the library with the values that its recipe began with, to see what has changed since
-usual     a GPT-2 style model with AdamW (gpt2_style.py)
+gpt2      the GPT-2 baseline: a GPT-2 style model with AdamW (gpt2_style.py)
 baseline  the public baseline (public_baseline.py)
 """
 
@@ -25,10 +25,11 @@ from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import Backend
 from tinystories.training.batches import IntArray, WindowSampler
+from tinystories.training.run_key import PACKAGE, code_files
 from tinystories.training.step import TrainStep
 
 LIBRARY = ("ours", "trial")  # trained by the library itself
-RATES = {"usual": 1e-3, "baseline": public_baseline.LEARNING_RATE}  # peak learning rates of the others
+RATES = {"gpt2": 1e-3, "baseline": public_baseline.LEARNING_RATE}  # peak learning rates of the others
 RECIPES = (*LIBRARY, *RATES)
 SHAPES = {
     "reference": {"context_length": 128, "embedding_size": 256, "layers": 8, "heads": 16},
@@ -45,13 +46,10 @@ TRIAL = {
 }
 # What changes how a training runs, not what it computes.
 NOT_RECIPE = {"epochs", "steps_per_epoch", "device", "precision", "compile", "log_every", "save_every"}
-_LIBRARY_SOURCE = ROOT / "src" / "tinystories"
+# The code that trains. Rows measured with other code stay in the results and are counted as of an older source.
 SOURCES = {
-    "library": [
-        _LIBRARY_SOURCE / f"{name}.py"
-        for name in ("attention", "cross_entropy", "kernels/__init__", "model", "optimizer", "engine", "windows")
-    ],
-    "usual": [Path(gpt2_style.__file__), _LIBRARY_SOURCE / "windows.py"],
+    "library": code_files(),
+    "gpt2": [Path(gpt2_style.__file__), PACKAGE / "model/attention.py", PACKAGE / "training/batches.py"],
     "baseline": [Path(public_baseline.__file__)],
 }
 
@@ -103,9 +101,12 @@ def describe(recipe: str, params: Params, learning_rate: float, stories: Stories
 
 
 def source_hash(of: str) -> str:
-    """A hash of the code that trains; comments and docstrings are left out, for they change nothing."""
+    """Hash the code that trains: 12 hexadecimal digits. Python's comments and docstrings change nothing, C++'s do."""
     digest = hashlib.sha256()
     for path in SOURCES[of]:
+        if path.suffix != ".py":
+            digest.update(path.read_bytes())
+            continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -120,19 +121,19 @@ def prepare(
     """The training step of a recipe, and the model that it trains."""
     tokens, shape, batch_size = stories.tokens("train"), params.model, params.train.batch_size
     if recipe in LIBRARY:
-        engine = TrainStep(params, stories.vocab_size, tokens, backend)
+        train_step = TrainStep(params, stories.vocab_size, tokens, backend)
 
         def library_step(number: int) -> Tensor:
-            engine.loss_sum.zero_()
-            engine.step(number)
-            return engine.loss_sum
+            train_step.loss_sum.zero_()
+            train_step.step(number)
+            return train_step.loss_sum
 
-        return library_step, engine.model
-    if recipe == "usual":
-        usual = gpt2_style.GPT2Style(shape, stories.vocab_size, params.seed, backend.dtype).to(backend.device)
-        update = gpt2_style.trainer(usual, params.train.steps, learning_rate, backend.compiled)
+        return library_step, train_step.model
+    if recipe == "gpt2":
+        gpt2 = gpt2_style.GPT2Style(shape, stories.vocab_size, params.seed, backend.dtype).to(backend.device)
+        update = gpt2_style.trainer(gpt2, params.train.steps, learning_rate, backend.compiled)
         batch: Batches = windows_without_replacement(tokens, params)
-        model: torch.nn.Module = usual
+        model: torch.nn.Module = gpt2
     else:
         baseline = public_baseline.PublicBaseline(shape, stories.vocab_size, params.seed, backend.dtype)
         model = baseline.to(backend.device)
@@ -158,7 +159,7 @@ def windows_without_replacement(tokens: TokenArray, params: Params) -> Batches:
 
 
 def for_scoring(model: torch.nn.Module) -> GPT:
-    """The model as `scoring.score` takes it, computing in fp32; of a GPT it needs only shape, embedding and loss."""
+    """The model as `evaluate_loss` takes it, computing in fp32; of a GPT it needs only config, embedding and loss."""
     model.eval()
     scored = cast(GPT, model)
     scored.compute_dtype = torch.float32  # the trained weights are fp32

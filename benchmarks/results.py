@@ -1,4 +1,4 @@
-"""What a measurement says: printed as a table, merged into one JSON file a machine and day."""
+"""Results of measurements: printed as a table, merged into one JSON file a machine and day."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from benchmarks.work import ROOT
+from benchmarks.workload import ROOT
 from tinystories.common.files import write_json
 from tinystories.common.reading import read_json
 

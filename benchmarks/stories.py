@@ -1,6 +1,6 @@
 """The real stories that quality is measured on, as token files: made once, the same for all recipes.
 
-Three shares: `train`; `dev`, held out of the sample's training stories, on which recipes are searched; and `valid`, the
+Three splits: `train`; `dev`, held out of the sample's training stories, on which recipes are searched; and `valid`, the
 sample's validation stories, on which only final figures are computed.
 """
 
@@ -21,7 +21,7 @@ from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".state" / "benchmarks"
 VOCAB_SIZE = 10_000
-DEV_SHARE = 1 / 16
+DEV_FRACTION = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def prepare_stories(sample: Path | None = None, cache: Path = CACHE, vocab_size:
     files = sample / "train.txt", sample / "valid.txt"
     if not all(file.is_file() for file in files):
         raise UserError(f"{sample}: no train.txt and valid.txt; TINYSTORIES_SAMPLE should name a folder with both")
-    parts = (*(sha256_of(file) for file in files), vocab_size, DEV_SHARE)
+    parts = (*(sha256_of(file) for file in files), vocab_size, DEV_FRACTION)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     directory = cache / f"stories-{key}"
     directory.mkdir(parents=True, exist_ok=True)
@@ -64,17 +64,17 @@ def _make(directory: Path, train_file: Path, valid_file: Path, vocab_size: int) 
     # Of all of them: without the held-out ones there are too few different words for the reference vocabulary.
     tokenizer = train_tokenizer(stories, vocab_size, sum(map(len, stories)))
     save_tokenizer(tokenizer, directory / "tokenizer.json")
-    shares = {
+    splits = {
         "train": [story for story in stories if not _is_dev(story)],
         "dev": [story for story in stories if _is_dev(story)],
         "valid": list(read_stories(valid_file)),
     }
     return {
-        name: asdict(write_tokens(share, tokenizer, directory / f"{name}.bin", sum(map(len, share))))
-        for name, share in shares.items()
+        name: asdict(write_tokens(split, tokenizer, directory / f"{name}.bin", sum(map(len, split))))
+        for name, split in splits.items()
     }
 
 
 def _is_dev(story: str) -> bool:
     """By a hash of the story: its copies stay together, and the order of the file does not matter."""
-    return int.from_bytes(hashlib.sha256(story.encode()).digest()[:8]) < DEV_SHARE * 2**64
+    return int.from_bytes(hashlib.sha256(story.encode()).digest()[:8]) < DEV_FRACTION * 2**64

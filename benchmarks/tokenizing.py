@@ -1,4 +1,4 @@
-"""How fast stories become a token file, beside what others use, and how much memory 1 GB of them takes.
+"""Encoding speed, compared with what others use, and the memory that 1 GB of stories takes.
 
 `python -m benchmarks.tokenizing [SAMPLE]`: SAMPLE (or $TINYSTORIES_SAMPLE) is a folder with train.txt, real stories.
 Without it stories are generated.
@@ -32,7 +32,7 @@ ROUNDS = 5
 BATCH = 1000  # stories that the others are given at once, about 0.9 MB; also the default of datasets' map
 PROCESSES = 2
 LARGE = 10**9  # bytes of text for the memory
-GENERATED = 6500  # stories: as much text as the usual sample, 6 MB
+GENERATED = 6500  # stories: as much text as the sample of real stories, 6 MB
 VOCAB_SIZE = {True: 10_000, False: 4000}  # of real stories, and of generated ones, which have fewer words
 
 Contender = Callable[[list[str], Tokenizer, Path], object]  # writes a token file
@@ -59,7 +59,7 @@ def encode_batch_fast(stories: list[str], tokenizer: Tokenizer, path: Path) -> N
 
 
 def datasets_map(stories: list[str], tokenizer: Tokenizer, path: Path) -> None:
-    """What the usual scripts do: map over processes, then write the column to a file."""
+    """As most training scripts do: map over processes, then write the column to a file."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -92,12 +92,12 @@ BASE = "tokenizers, encode_batch"
 
 
 def measure(sample: Path | None = None) -> dict[str, Any]:
-    """Rates of all contenders in MB of text a second, medians of rounds in which they take turns; and our memory.
+    """Measure MB of text a second of all contenders, medians of interleaved rounds; and our memory.
 
-    Each writes the whole token file, from stories in memory, and starts anew in each turn: no words are known yet.
+    Each writes the whole token file, from stories in memory, and starts with an empty cache of words in each round.
     """
     contenders = dict(CONTENDERS)
-    notes = [f"medians of {ROUNDS} rounds in which the contenders take turns; {os.cpu_count()} cores"]
+    notes = [f"medians of {ROUNDS} rounds in which the contenders are interleaved; {os.cpu_count()} cores"]
     if not find_spec("datasets"):
         del contenders[f"datasets, map, {PROCESSES} processes"]
         notes.append("datasets is not installed: pip install datasets")
@@ -154,7 +154,7 @@ def _text(sample: Path | None, directory: Path) -> tuple[Path, bool]:
 
 
 def _memory(text: Path, directory: Path) -> dict[str, float]:
-    """What a process of its own measures in `_encode_large`."""
+    """Run `_encode_large` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.tokenizing", "--large", str(text), str(directory)]
     paths = os.pathsep.join((str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
     done = subprocess.run(
@@ -177,8 +177,9 @@ def _encode_large(text: Path, directory: Path) -> dict[str, float]:
                 if size >= LARGE:
                     return
 
+    tokenizer = load_tokenizer(directory / "tokenizer.json")
     start = time.perf_counter()
-    split = write_tokens(stories(), load_tokenizer(directory / "tokenizer.json"), directory / "large.bin", LARGE)
+    split = write_tokens(stories(), tokenizer, directory / "large.bin", LARGE)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"text_bytes": split.bytes, "peak_bytes": peak, "MB/s": split.bytes / 1e6 / seconds}

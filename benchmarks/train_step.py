@@ -1,4 +1,4 @@
-"""Training speed at the reference shape: ours beside peers, in turn, each in a process of its own."""
+"""Training speed at the reference shape: ours and its peers, interleaved, each in a process of its own."""
 
 import os
 import statistics
@@ -7,10 +7,19 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.contenders import WARM_UP, Apart, Contender, Variant, in_turn, matrix_product, ours, peer_contender
+from benchmarks.contenders import (
+    WARM_UP,
+    Contender,
+    SubprocessContender,
+    Variant,
+    interleave,
+    matrix_product,
+    ours,
+    peer_contender,
+)
 from benchmarks.peers import PEERS, Peer
 from benchmarks.results import Result
-from benchmarks.work import TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
+from benchmarks.workload import TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
 from tinystories.common.console import info
 from tinystories.common.params import Params
 from tinystories.model.device import choose_device
@@ -18,7 +27,7 @@ from tinystories.tokenization.token_files import TokenArray
 
 ROUNDS = 5
 TOKENS = 2_000_000
-COLUMNS = "contender, variant, parameters, ms/step, tokens/s, slowest, fastest, of roof, ours is faster"
+COLUMNS = "contender, variant, parameters, ms/step, tokens/s, slowest, fastest, utilization, ours is faster"
 
 
 def measure(
@@ -29,10 +38,11 @@ def measure(
     tokens: TokenArray | None = None,
     tiny: bool = False,
 ) -> Result:
-    """Tokens a second of every contender's best variant, and its share of the work that matrix products do meanwhile.
+    """Tokens a second and utilization of every contender's best variant.
 
-    Each peer takes turns with ours and the products, and is compared with both in those rounds. The peers share about
-    `seconds` for trying their variants, and each is tried in one at least. `tiny` is for tests.
+    Each peer is interleaved with ours and a matrix product, and compared with both in those rounds. Utilization is its
+    FLOP/s by the product's. The peers share about `seconds` for trying their variants, and each is tried in one at
+    least. `tiny` is for tests.
     """
     end = time.monotonic() + seconds
     device = device or choose_device("auto")
@@ -45,78 +55,104 @@ def measure(
     installed = [peer for peer in peers if peer.installed]
 
     begun = {peer.name: _begin(peer, work, device) for peer in installed} if device.type == "cuda" else {}
-    batch = params.train.batch_size * params.model.context_length
-    plain = Apart(ours, _compile(params, "off"), *work[1:]).ready()
-    our_best, rows = plain, []
-    if not tiny:
-        try:
-            our_best = Apart(ours, _compile(params, "on"), *work[1:])
-            our_best.run(WARM_UP)
-        except RuntimeError as error:  # such as without a C++ compiler
-            notes.append(f"ours, compiled: failed ({error})")
-            our_best = plain
-    product = _best_product(device, tiny)  # not earlier: on a GPU, peers compile meanwhile
-
-    our_seconds: list[float] = []
-    roofs: list[float] = []  # FLOP/s of the product in the same rounds
-
-    def compare(*contenders: Apart) -> None:
-        our_best.seconds.clear()
-        product.seconds.clear()
-        in_turn([our_best, *contenders, product], ROUNDS, 0.01 if tiny else 0.5 if device.type == "cuda" else 2.0)
-        rates = [product.flops / seconds for seconds in product.seconds]
-        our_seconds.extend(our_best.seconds)
-        roofs.extend(rates)
-        for contender in contenders:
-            rows.append(_row(contender, contender.seconds, our_best.seconds, rates, batch))
-            contender.end()
-
+    plain, our_best = _ours(work, tiny, notes)
+    # Not earlier: on a GPU, peers compile meanwhile.
+    comparison = Comparison(our_best, _peak_matmul(device, tiny), params, device, tiny)
     found = {name: _working(contenders) for name, contenders in begun.items()}
     if our_best is not plain:
-        compare(plain)
+        comparison.add(plain)
     for done, peer in enumerate(installed):
         deadline = time.monotonic() + (end - time.monotonic()) / (len(installed) - done)
         if peer.name in found:
-            contender, tried = _best_of(*found[peer.name], batch)
+            contender, tried = _best_of(*found[peer.name], comparison.batch)
         else:
             contender, tried = _best_variant(peer, work, device, deadline, tiny)
         notes.append(f"{peer.name}, tokens/s in a first short try: {'; '.join(tried)}")
         info(notes[-1])
         if contender:
-            compare(contender)
+            comparison.add(contender)
         if device.type == "cpu" and len(peer.attentions) > 1 and not tiny:
             # By somebody who knows what costs time on a CPU.
             tuned = Variant(peer.attentions[-1], compiled="default", keeps_memory=True)
             try:
-                compare(Apart(peer_contender, peer, tuned, *work, device))
+                comparison.add(SubprocessContender(peer_contender, peer, tuned, *work, device))
             except RuntimeError as error:
                 notes.append(f"{peer.name}, {tuned}: failed ({error})")
-    if not rows:
-        compare()
-    rows.insert(0, _row(our_best, our_seconds, our_seconds, roofs, batch))
-    our_best.end()
-    product.end()
-    median, best = statistics.median(roofs) / 1e12, max(roofs) / 1e12
-    roof = f"roof: a product ({product.variant}), in turn with all others: {median:,.3f} TFLOP/s, at best {best:,.3f}"
-    return {
-        "title": f"Training step, {batch:,} tokens, on {device.type}: medians of {ROUNDS} rounds, in turn with ours",
-        "columns": COLUMNS.split(", "),
-        "rows": rows,
-        "notes": [roof, *notes],
-        "torch": torch.__version__,
-    }
+    return comparison.result(notes)
 
 
-def _begin(peer: Peer, work: tuple[Params, int, TokenArray], device: torch.device) -> list[Apart]:
-    """The variants that can be the fastest on a GPU. All peers' are compiled side by side, before anything is timed:
-    that is what takes long there, and such a machine has processors for it."""
+class Comparison:
+    """Contenders interleaved with ours and a matrix product; a row for each."""
+
+    def __init__(
+        self, ours: SubprocessContender, matmul: SubprocessContender, params: Params, device: torch.device, tiny: bool
+    ) -> None:
+        self.batch = params.train.batch_size * params.model.context_length  # tokens
+        self._ours, self._matmul, self._device = ours, matmul, device
+        self._round_seconds = 0.01 if tiny else 0.5 if device.type == "cuda" else 2.0
+        self._our_seconds: list[float] = []
+        self._peaks: list[float] = []  # FLOP/s of the product in the same rounds
+        self._rows: list[dict[str, str | int | float]] = []
+
+    def add(self, *contenders: SubprocessContender) -> None:
+        """Time them, and end their processes. Errors: RuntimeError where one cannot run."""
+        self._ours.seconds.clear()
+        self._matmul.seconds.clear()
+        interleave([self._ours, *contenders, self._matmul], ROUNDS, self._round_seconds)
+        peaks = [self._matmul.flops / seconds for seconds in self._matmul.seconds]
+        self._our_seconds += self._ours.seconds
+        self._peaks += peaks
+        for contender in contenders:
+            self._rows.append(_row(contender, contender.seconds, self._ours.seconds, peaks, self.batch))
+            contender.end()
+
+    def result(self, notes: list[str]) -> Result:
+        """The table, ours first. Ends the processes."""
+        if not self._rows:
+            self.add()
+        ours = _row(self._ours, self._our_seconds, self._our_seconds, self._peaks, self.batch)
+        self._ours.end()
+        self._matmul.end()
+        median, best = statistics.median(self._peaks) / 1e12, max(self._peaks) / 1e12
+        peak = f"peak matmul: {self._matmul.variant}, interleaved: {median:,.3f} TFLOP/s, at best {best:,.3f}"
+        where = f"{self.batch:,} tokens, on {self._device.type}"
+        return {
+            "title": f"Training step, {where}: medians of {ROUNDS} rounds, interleaved with ours",
+            "columns": COLUMNS.split(", "),
+            "rows": [ours, *self._rows],
+            "notes": [peak, *notes],
+            "torch": torch.__version__,
+        }
+
+
+def _ours(
+    work: tuple[Params, int, TokenArray], tiny: bool, notes: list[str]
+) -> tuple[SubprocessContender, SubprocessContender]:
+    """Ours, eager, and its best variant: compiled, where that works."""
+    plain = SubprocessContender(ours, _compile(work[0], "off"), *work[1:]).ready()
+    if tiny:
+        return plain, plain
+    try:
+        compiled = SubprocessContender(ours, _compile(work[0], "on"), *work[1:])
+        compiled.run(WARM_UP)
+    except RuntimeError as error:  # such as without a C++ compiler
+        notes.append(f"ours, compiled: failed ({error})")
+        return plain, plain
+    return plain, compiled
+
+
+def _begin(peer: Peer, work: tuple[Params, int, TokenArray], device: torch.device) -> list[SubprocessContender]:
+    """Start the variants that can be the fastest on a GPU.
+
+    All peers' are compiled at the same time before anything is timed, because compiling takes longest there.
+    """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")  # of each: there are many
     variants = [Variant(peer.attentions[0], compiled=mode) for mode in ("reduce-overhead", "default", None)]
-    return [Apart(peer_contender, peer, variant, *work, device).warm_up() for variant in variants]
+    return [SubprocessContender(peer_contender, peer, variant, *work, device).warm_up() for variant in variants]
 
 
-def _working(contenders: Sequence[Apart]) -> tuple[list[Apart], list[str]]:
-    """Those that can run, and what the others said."""
+def _working(contenders: Sequence[SubprocessContender]) -> tuple[list[SubprocessContender], list[str]]:
+    """Split off the contenders that can run from the error messages of the others."""
     working, failed = [], []
     for contender in contenders:
         try:
@@ -126,16 +162,18 @@ def _working(contenders: Sequence[Apart]) -> tuple[list[Apart], list[str]]:
     return working, failed
 
 
-def _best_of(contenders: Sequence[Apart], tried: list[str], batch: int) -> tuple[Apart | None, list[str]]:
-    """The fastest of a peer's variants (None if there is none), and the speeds of all. The others are ended."""
+def _best_of(
+    contenders: Sequence[SubprocessContender], tried: list[str], batch: int
+) -> tuple[SubprocessContender | None, list[str]]:
+    """Return the fastest of a peer's variants (None if there is none), and the speeds of all. The others are ended."""
     for contender in contenders:
-        in_turn([contender], rounds=2, round_seconds=0.3)
+        interleave([contender], rounds=2, round_seconds=0.3)
         tried.append(f"{contender.variant}: {batch / min(contender.seconds):,.0f}")
     return (_keep_fastest(contenders) if contenders else None), tried
 
 
-def _keep_fastest(contenders: Sequence[Apart]) -> Apart:
-    """The one that did most in a second in its best round, its rounds forgotten. The others are ended."""
+def _keep_fastest(contenders: Sequence[SubprocessContender]) -> SubprocessContender:
+    """Return the one of the most FLOP/s in its best round, its rounds cleared. The others are ended."""
     fastest = max(contenders, key=lambda contender: contender.flops / min(contender.seconds))
     for contender in contenders:
         if contender is not fastest:
@@ -146,8 +184,8 @@ def _keep_fastest(contenders: Sequence[Apart]) -> Apart:
 
 def _best_variant(
     peer: Peer, work: tuple[Params, int, TokenArray], device: torch.device, deadline: float, tiny: bool
-) -> tuple[Apart | None, list[str]]:
-    """The peer's fastest variant (None if none works), and what was tried with which speed.
+) -> tuple[SubprocessContender | None, list[str]]:
+    """Return the peer's fastest variant (None if none works), and what was tried with which speed.
 
     One thing is varied at a time, from the best so far: precision, then compilation.
     """
@@ -161,8 +199,8 @@ def _best_variant(
             tried.append(f"{variant}: no time left")
             return
         try:
-            contender = Apart(peer_contender, peer, variant, *work, device)
-            in_turn([contender], rounds=2, round_seconds=0.01 if tiny else 0.5, least=1)
+            contender = SubprocessContender(peer_contender, peer, variant, *work, device)
+            interleave([contender], rounds=2, round_seconds=0.01 if tiny else 0.5, least=1)
         except RuntimeError as error:
             tried.append(f"{variant}: failed ({error})")
             return
@@ -176,18 +214,18 @@ def _best_variant(
     attempt(Variant(chosen.attention, torch.float32))
     if not tiny:
         attempt(Variant(chosen.attention, chosen.dtype, "default"))
-    return Apart(peer_contender, peer, chosen, *work, device) if best else None, tried
+    return SubprocessContender(peer_contender, peer, chosen, *work, device) if best else None, tried
 
 
 def _row(
-    contender: Apart | Contender,
+    contender: SubprocessContender | Contender,
     seconds: Sequence[float],
     our_seconds: Sequence[float],
-    roofs: Sequence[float],
+    peaks: Sequence[float],
     batch: int,
 ) -> dict[str, str | int | float]:
     """`seconds` a step, ours, and FLOP/s of the product, in the same rounds."""
-    rounds = list(zip(seconds, our_seconds, roofs, strict=True))
+    rounds = list(zip(seconds, our_seconds, peaks, strict=True))
     return {
         "contender": contender.name,
         "variant": contender.variant,
@@ -196,16 +234,20 @@ def _row(
         "tokens/s": round(batch / statistics.median(seconds), 1),
         "slowest": round(batch / max(seconds), 1),
         "fastest": round(batch / min(seconds), 1),
-        "of roof": f"{statistics.median(contender.flops / own / roof for own, _, roof in rounds):.1%}",
+        "utilization": f"{statistics.median(contender.flops / own / peak for own, _, peak in rounds):.1%}",
         "ours is faster": f"{statistics.median(own / our for own, our, _ in rounds):.2f}",
     }
 
 
-def _best_product(device: torch.device, tiny: bool) -> Apart:
-    """The fastest product here, of bf16 and fp32 and of two sizes: shares then mean the same for every contender."""
+def _peak_matmul(device: torch.device, tiny: bool) -> SubprocessContender:
+    """The fastest matrix product here, of bf16 and fp32 and of two sizes: the peak of all utilizations."""
     sizes = (64,) if tiny else (2048, 4096)
-    tried = [Apart(matrix_product, dtype, size, device) for dtype in (torch.bfloat16, torch.float32) for size in sizes]
-    in_turn(tried, 2 if tiny else ROUNDS, 0.01 if tiny else 0.5)
+    tried = [
+        SubprocessContender(matrix_product, dtype, size, device)
+        for dtype in (torch.bfloat16, torch.float32)
+        for size in sizes
+    ]
+    interleave(tried, 2 if tiny else ROUNDS, 0.01 if tiny else 0.5)
     return _keep_fastest(tried)
 
 

@@ -31,7 +31,7 @@ from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Triton decides as it is imported whether its interpreter runs what is a kernel (tests/test_gpu_kernels.py).
+# Triton decides on import whether kernels run in its interpreter (tests/training/gpu).
 if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
@@ -39,6 +39,13 @@ if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
 
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `pipeline` what needs a repository in which DVC has run, or a disk of its own."""
+    for item in items:
+        if {"finished", "repository", "small_disk"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("pipeline")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The benchmarks at tiny sizes: that they compare the same work, and write what they found."""
+"""benchmarks/ at tiny sizes: contenders do the same work, results are written. All peers need the bench packages."""
 
 import json
 import math
@@ -12,11 +12,20 @@ import pytest
 import torch
 
 from benchmarks import overhead, train_step
-from benchmarks.contenders import WARM_UP, Apart, Contender, Variant, in_turn, matrix_product, ours, peer_contender
+from benchmarks.contenders import (
+    WARM_UP,
+    Contender,
+    SubprocessContender,
+    Variant,
+    interleave,
+    matrix_product,
+    ours,
+    peer_contender,
+)
 from benchmarks.machine import describe
 from benchmarks.peers import PEERS, Peer, matrix_weights, parameter_count
 from benchmarks.results import merge, table
-from benchmarks.work import (
+from benchmarks.workload import (
     REFERENCE,
     ROOT,
     TINY,
@@ -46,7 +55,7 @@ def peer(request: pytest.FixtureRequest) -> Peer:
     return found
 
 
-def test_a_peer_gives_logits_of_the_past_alone(peer: Peer) -> None:
+def test_peer_logits_are_causal(peer: Peer) -> None:
     tokens = torch.from_numpy(zipf_tokens(2 * TINY.context_length, TINY_VOCABULARY).astype(np.int64)).view(2, -1)
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % TINY_VOCABULARY
@@ -59,7 +68,7 @@ def test_a_peer_gives_logits_of_the_past_alone(peer: Peer) -> None:
         assert not torch.allclose(logits[:, -1], other[:, -1])
 
 
-def test_a_peer_is_as_large_as_ours(peer: Peer) -> None:
+def test_peer_has_our_size(peer: Peer) -> None:
     with torch.device("meta"):
         mine, model = GPT(REFERENCE, VOCABULARY), peer.build(REFERENCE, VOCABULARY, peer.attentions[0])
     if peer.name == "nn.TransformerEncoder":  # the public baseline's feed-forward layers are small
@@ -71,7 +80,7 @@ def test_a_peer_is_as_large_as_ours(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_peer_learns_in_our_loop(peer: Peer, dtype: torch.dtype) -> None:
+def test_peer_contender_learns(peer: Peer, dtype: torch.dtype) -> None:
     params = benchmark_params(tiny=True)
     tokens = zipf_tokens(10_000, TINY_VOCABULARY)
     losses: list[float] = []
@@ -81,21 +90,21 @@ def test_a_peer_learns_in_our_loop(peer: Peer, dtype: torch.dtype) -> None:
     assert np.mean(losses[-5:]) < losses[0] - 0.1
 
 
-def test_ours_is_the_engine_at_the_reference_shape() -> None:
+def test_ours_has_the_reference_shape() -> None:
     params = benchmark_params(device="cpu", compile="off")
     contender = ours(params, VOCABULARY, zipf_tokens(10_000, VOCABULARY))
     assert contender.parameters == GPT(REFERENCE, VOCABULARY).parameter_count()
     assert contender.flops == pytest.approx(32 * 128 * 55.5e6, rel=0.01)
 
 
-def test_work_is_counted_by_the_formula() -> None:
+def test_flops_per_step_follows_the_formula() -> None:
     weights = matrix_weights(GPT(REFERENCE, VOCABULARY))
     width, hidden = REFERENCE.embedding_size, REFERENCE.mlp_size
     assert weights == VOCABULARY * width + REFERENCE.layers * (4 * width**2 + 3 * width * hidden)
     assert flops_per_step(weights, benchmark_params()) == 32 * 128 * (6 * weights + 6 * 8 * 128 * 256)
 
 
-def test_tokens_are_zipfian_and_always_the_same() -> None:
+def test_zipf_tokens_are_zipfian_and_repeat() -> None:
     tokens = zipf_tokens(100_000, 50)
     assert np.array_equal(tokens, zipf_tokens(100_000, 50))
     counts = np.bincount(tokens, minlength=50)
@@ -103,21 +112,21 @@ def test_tokens_are_zipfian_and_always_the_same() -> None:
     assert counts[0] / counts[9] == pytest.approx(10, rel=0.2)
 
 
-def test_contenders_take_turns() -> None:
+def test_interleave_alternates() -> None:
     order: list[str] = []
     contenders = [
         Contender(name, "", lambda step, name=name: order.append(name), 1, 1.0, CPU)  # type: ignore[misc]
         for name in "ab"
     ]
-    in_turn(contenders, rounds=2, round_seconds=0.0, least=2)
+    interleave(contenders, rounds=2, round_seconds=0.0, least=2)
     assert "".join(order[-12:]) == "aaabbbaaabbb"  # the first of three is not timed
     assert [len(contender.seconds) for contender in contenders] == [2, 2]
     assert [contender.steps for contender in contenders] == [9, 9]
 
 
-def test_of_those_that_are_begun_side_by_side_the_fastest_goes_on() -> None:
+def test_best_of_keeps_the_fastest() -> None:
     work = (benchmark_params(True, device="cpu", compile="off"), TINY_VOCABULARY, zipf_tokens(10_000, TINY_VOCABULARY))
-    begun = [Apart(ours, *contender).warm_up() for contender in (work, (None, 1, None), work)]
+    begun = [SubprocessContender(ours, *contender).warm_up() for contender in (work, (None, 1, None), work)]
     working, tried = train_step._working(begun)
     assert working == [begun[0], begun[2]]
     assert len(tried) == 1 and "failed (AttributeError" in tried[0]
@@ -135,18 +144,18 @@ def linear(*_: object) -> torch.nn.Module:
     return torch.nn.Linear(1, 1)
 
 
-def test_the_training_step_is_measured(tmp_path: Path) -> None:
+def test_measure_training_step(tmp_path: Path) -> None:
     broken = Peer("broken", "torch", linear)
     missing = Peer("missing", "not_installed", linear)
     result = train_step.measure(CPU, peers=(PEERS[0], broken, missing), tiny=True)
     assert [row["contender"] for row in result["rows"]] == ["ours", PEERS[0].name]
-    assert all(row["tokens/s"] > 0 and row["of roof"].endswith("%") for row in result["rows"])
+    assert all(row["tokens/s"] > 0 and row["utilization"].endswith("%") for row in result["rows"])
     notes = "\n".join(result["notes"])
     assert "missing: not installed" in notes and "broken" in notes and "failed" in notes
     merge(tmp_path / "cpu.json", CPU, "train_step", result)
 
 
-def test_results_are_merged(tmp_path: Path) -> None:
+def test_merge_keeps_other_parts(tmp_path: Path) -> None:
     path = tmp_path / "results" / "cpu.json"
     one = {"title": "One", "columns": ["what", "ms"], "rows": [{"what": "x", "ms": 1.5}], "notes": ["a note"]}
     merge(path, CPU, "one", one)
@@ -159,22 +168,22 @@ def test_results_are_merged(tmp_path: Path) -> None:
     assert table(one).splitlines() == ["One", "", "what   ms", "----  ---", "x     1.5", "* a note"]
 
 
-def test_the_roof_is_a_rate_that_a_product_reaches() -> None:
+def test_matrix_product_reaches_a_plausible_rate() -> None:
     product = matrix_product(torch.bfloat16, 256, CPU)
     assert product.variant == "bf16, 256 × 256"
     assert product.flops == 2 * 256**3
     assert 1e8 < product.flops / product.run(3) < 1e15
 
 
-def test_shares_and_ratios_are_of_the_same_rounds() -> None:
+def test_row_compares_within_rounds() -> None:
     contender = Contender("", "", lambda _: None, 1, 8e9, CPU)
     rows = train_step._row(contender, [2.0, 4.0, 8.0], [1.0, 1.0, 8.0], [5e9, 4e9, 1e10], batch=8)
     assert rows["tokens/s"] == 2 and rows["slowest"] == 1 and rows["fastest"] == 4
-    assert rows["of roof"] == "50.0%"  # of 80 %, 50 %, 10 %
+    assert rows["utilization"] == "50.0%"  # of 80 %, 50 %, 10 %
     assert rows["ours is faster"] == "2.00"  # of 2, 4, 1
 
 
-def test_the_overhead_accounts_for_all_time() -> None:
+def test_overhead_accounts_for_all_time() -> None:
     (row,) = overhead.measure(tiny=True)["rows"]
     assert row["steps"] == 35
     assert row["ms/step inside"] > 0 and row["ms/step outside"] > 0
@@ -182,7 +191,7 @@ def test_the_overhead_accounts_for_all_time() -> None:
     assert float(row["cost"].rstrip("%")) == pytest.approx(100 * cost, abs=0.5)
 
 
-def test_gpu_runs_through(tmp_path: Path) -> None:
+def test_gpu_runs_on_a_bare_machine(tmp_path: Path) -> None:
     """On the CPU, with tiny sizes, and without the packages that a bare machine has not."""
     out = tmp_path / "gpu.json"
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules.update(dict.fromkeys({ABSENT}))")
@@ -194,6 +203,6 @@ def test_gpu_runs_through(tmp_path: Path) -> None:
     assert parts.keys() == {"reference_run", "correctness", "waiting", "train_step"}
     assert parts["correctness"]["passed"]
     assert [row["twice the same bits"] for row in parts["correctness"]["rows"]] == ["yes", "yes"]
-    assert parts["reference_run"]["steps"] == 80 and not parts["reference_run"]["reckoned"]
+    assert parts["reference_run"]["steps"] == 80 and not parts["reference_run"]["estimated"]
     assert len(parts["reference_run"]["epochs"]) == 2
     assert parts["reference_run"]["last_loss"] < parts["reference_run"]["first_loss"]

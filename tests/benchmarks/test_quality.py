@@ -1,4 +1,4 @@
-"""The benchmark of quality: the recipes it compares with, its file of results, its table."""
+"""benchmarks/quality.py and recipes.py: the recipes compared, the file of results, the table."""
 
 import json
 import math
@@ -11,10 +11,12 @@ import torch
 from benchmarks import quality, recipes
 from benchmarks.gpt2_style import GPT2Style, schedule, trainer
 from benchmarks.public_baseline import PublicBaseline
+from benchmarks.results import RESULTS
 from benchmarks.stories import Stories, prepare_stories
 from tinystories.common.errors import UserError
 from tinystories.common.params import ModelConfig, Params
 from tinystories.corpus.stories import write_stories
+from tinystories.training.run_key import PACKAGE
 
 VOCAB = 300
 
@@ -23,13 +25,13 @@ def tokens(batch: int, length: int) -> torch.Tensor:
     return torch.randint(VOCAB, (batch, length), generator=torch.Generator().manual_seed(0))
 
 
-def test_the_usual_model_begins_with_a_uniform_guess(config: ModelConfig) -> None:
+def test_gpt2_style_starts_uniform(config: ModelConfig) -> None:
     ids = tokens(8, config.context_length + 1)
     loss = GPT2Style(config, VOCAB, seed=0).loss(ids[:, :-1], ids[:, 1:]).item()
     assert loss == pytest.approx(math.log(VOCAB), abs=0.05)
 
 
-def test_the_baseline_begins_where_its_authors_did() -> None:
+def test_public_baseline_starts_at_its_authors_loss() -> None:
     """Their first loss: 157 in the reference shape."""
     config = ModelConfig(context_length=128, embedding_size=256, layers=8, heads=16)
     ids = torch.randint(10_000, (2, 129), generator=torch.Generator().manual_seed(0))
@@ -38,7 +40,7 @@ def test_the_baseline_begins_where_its_authors_did() -> None:
 
 
 @pytest.mark.parametrize("kind", [GPT2Style, PublicBaseline])
-def test_a_later_token_does_not_change_earlier_logits(kind: Any, config: ModelConfig) -> None:
+def test_baselines_are_causal(kind: Any, config: ModelConfig) -> None:
     model = kind(config, VOCAB, seed=0).eval()
     ids = tokens(2, config.context_length)
     changed = ids.clone()
@@ -48,7 +50,7 @@ def test_a_later_token_does_not_change_earlier_logits(kind: Any, config: ModelCo
     assert not torch.allclose(before[:, 7:], after[:, 7:])
 
 
-def test_every_weight_of_the_usual_model_learns(config: ModelConfig) -> None:
+def test_gpt2_style_trains_every_weight(config: ModelConfig) -> None:
     model = GPT2Style(config, VOCAB, seed=0)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     ids = tokens(8, config.context_length + 1)
@@ -58,7 +60,7 @@ def test_every_weight_of_the_usual_model_learns(config: ModelConfig) -> None:
     assert [name for name, weight in model.named_parameters() if torch.equal(weight, before[name])] == []
 
 
-def test_the_usual_rate_rises_and_falls_to_a_tenth() -> None:
+def test_schedule_warms_up_and_decays_to_a_tenth() -> None:
     factors = [schedule(step, 100) for step in range(100)]
     assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1])
     assert factors[3] == pytest.approx(1)
@@ -88,7 +90,7 @@ def tiny(small_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "make_params", make)
 
 
-def test_the_shares_have_no_story_in_common(sample: Stories) -> None:
+def test_prepare_stories_splits_without_overlap(sample: Stories) -> None:
     assert sum(split.stories for split in sample.splits.values()) == 240
     assert 0 < sample.splits["dev"].stories < 40
     assert sample.splits["valid"].stories == 20
@@ -96,7 +98,7 @@ def test_the_shares_have_no_story_in_common(sample: Stories) -> None:
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
-def test_a_run_is_done_once(recipe: str, sample: Stories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_is_done_once(recipe: str, sample: Stories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "results" / "quality.jsonl"
     row = quality.run(recipe, 3, 1, results=results, stories=sample)
     assert row["tokens"] == 3 * 4 * 12
@@ -110,7 +112,7 @@ def test_a_run_is_done_once(recipe: str, sample: Stories, tmp_path: Path, monkey
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_search_leaves_valid_alone_and_counts_for_no_final_figure(sample: Stories, tmp_path: Path) -> None:
+def test_run_dev_only_leaves_valid_alone(sample: Stories, tmp_path: Path) -> None:
     results = tmp_path / "quality.jsonl"
     search = quality.run("ours", 2, 1, results=results, stories=sample, dev_only=True)
     final = quality.run("ours", 2, 1, results=results, stories=sample)
@@ -127,9 +129,7 @@ def test_a_search_leaves_valid_alone_and_counts_for_no_final_figure(sample: Stor
 
 
 @pytest.mark.usefixtures("tiny")
-def test_two_recipes_that_compute_the_same_are_trained_once(
-    sample: Stories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_trains_equal_recipes_once(sample: Stories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "quality.jsonl"
     ours = quality.run("ours", 2, 1, results=results, stories=sample)
     monkeypatch.setattr(quality, "_train", None)
@@ -144,32 +144,32 @@ def row(recipe: str, seed: int, loss: float, source: str = "new") -> dict[str, A
     }  # fmt: skip
 
 
-def test_the_table_takes_means_and_compares_equal_seeds(tmp_path: Path) -> None:
+def test_measure_compares_means_of_equal_seeds(tmp_path: Path) -> None:
     results = tmp_path / "quality.jsonl"
     rows = [
         row("ours", 1, 9.0, source="old"),
         row("ours", 1, 2.0),
         row("ours", 2, 3.0),
-        row("usual", 2, 3.5),
-        row("usual", 3, 4.5),
+        row("gpt2", 2, 3.5),
+        row("gpt2", 3, 4.5),
     ]
     results.write_text("".join(json.dumps(one) + "\n" for one in rows))
     table = quality.measure(results)
     assert [list(cells.values()) for cells in table["rows"]] == [
         ["400", "ours", "1, 2", "2.500", "1.000", "0.8333", "", "1,000"],
-        ["400", "usual 0.001", "2, 3", "4.000", "1.000", "1.3333", "+0.500", "1,000"],
+        ["400", "gpt2 0.001", "2, 3", "4.000", "1.000", "1.3333", "+0.500", "1,000"],
     ]
     assert "1 rows of an older recipe" in table["notes"][0]
 
 
-def test_a_broken_results_file_is_named(tmp_path: Path) -> None:
+def test_measure_names_a_broken_results_file(tmp_path: Path) -> None:
     results = tmp_path / "quality.jsonl"
     results.write_text('{"recipe": "ours"}\n{"rec')
     with pytest.raises(UserError, match=r"quality\.jsonl: a line is not JSON"):
         quality.measure(results)
 
 
-def test_parameters_of_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_params_of_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = recipes.make_params("ours", 40, 3, "small", {"train.learning_rate": 0.03})
     assert (ours.seed, ours.train.steps, ours.train.learning_rate, ours.model.layers) == (3, 40, 0.03, 4)
     trial = recipes.make_params("trial", 40, 3, "reference", {})
@@ -177,13 +177,13 @@ def test_parameters_of_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"ours: train\.learning_rat is 1"):
         recipes.make_params("ours", 40, 3, "small", {"train.learning_rat": 1})
     with pytest.raises(UserError, match="--set is for"):
-        recipes.make_params("usual", 40, 3, "small", {"train.learning_rate": 1.0})
+        recipes.make_params("gpt2", 40, 3, "small", {"train.learning_rate": 1.0})
     monkeypatch.setitem(recipes.TRIAL, "nesterov", True)
     with pytest.raises(UserError, match=r"trial: train\.nesterov"):
         recipes.make_params("trial", 40, 3, "reference", {})
 
 
-def test_comments_do_not_change_the_source_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_hash_ignores_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "model.py"
     monkeypatch.setitem(recipes.SOURCES, "library", [source])
     hashes = []
@@ -191,3 +191,15 @@ def test_comments_do_not_change_the_source_hash(tmp_path: Path, monkeypatch: pyt
         source.write_text(text)
         hashes.append(recipes.source_hash("library"))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_sources_are_all_the_code_that_trains() -> None:
+    names = {path.relative_to(PACKAGE).as_posix() for path in recipes.SOURCES["library"]}
+    assert {"model/cpu_kernels/attention.cpp", "training/gpu/step.py", "common/params.py"} <= names
+    assert all(path.is_file() for paths in recipes.SOURCES.values() for path in paths)
+
+
+def test_results_that_are_kept_can_be_read() -> None:
+    rows = [row for path in RESULTS.glob("quality-*.jsonl") for row in quality.read_rows(path)]
+    assert {row["recipe"] for row in rows} == set(recipes.RECIPES) - {"trial"}
+    assert all(quality.measure(path)["rows"] for path in RESULTS.glob("quality-*.jsonl"))

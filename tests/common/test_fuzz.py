@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tests.reporting import test_report
-from tests.support.corruption import damaged, damaged_json
+from tests.support.corruption import corrupted, corrupted_json
 from tinystories.common import paths
 from tinystories.common.artifacts import HistoryRow
 from tinystories.common.errors import UserError
@@ -112,7 +112,7 @@ def check_params(directory: Path, data: bytes) -> None:
 
 
 @fuzz()
-@given(data=damaged(COMMITTED))
+@given(data=corrupted(COMMITTED))
 def test_damaged_parameters(directory, data):
     check_params(directory, data)
 
@@ -127,7 +127,9 @@ LINES = [line for line in COMMITTED.decode().splitlines() if ":" in line and not
 
 
 @fuzz()
-@given(line=st.sampled_from(LINES), value=damaged(b"0.02") | damaged(b"[Once upon, a time]") | st.binary(max_size=6))
+@given(
+    line=st.sampled_from(LINES), value=corrupted(b"0.02") | corrupted(b"[Once upon, a time]") | st.binary(max_size=6)
+)
 def test_one_parameter_of_any_value(directory, line, value):
     before, after = COMMITTED.split(line.encode(), 1)
     check_params(directory, before + line.split(":")[0].encode() + b": " + value + after)
@@ -172,7 +174,7 @@ def read_tokens(meta_file: Path, token_file: Path, tokenizer_file: Path) -> Toke
 @given(data=st.data())
 def test_a_meta_that_lies(directory, whole_meta, token_file, tokenizer_file, data):
     (directory / "whole.json").write_bytes(whole_meta)
-    (directory / "meta.json").write_bytes(data.draw(damaged_json(whole_meta)))
+    (directory / "meta.json").write_bytes(data.draw(corrupted_json(whole_meta)))
     with reading("meta.json"):
         found = read_tokens(directory / "meta.json", token_file[0], tokenizer_file)
         assert found == read_meta(directory / "whole.json")
@@ -183,7 +185,7 @@ def test_a_meta_that_lies(directory, whole_meta, token_file, tokenizer_file, dat
 def test_damaged_tokens(directory, whole_meta, token_file, tokenizer_file, data):
     whole = token_file[0].read_bytes()
     (directory / "meta.json").write_bytes(whole_meta)
-    (directory / "tokens.bin").write_bytes(other := data.draw(damaged(whole)))
+    (directory / "tokens.bin").write_bytes(other := data.draw(corrupted(whole)))
     with reading("tokens.bin"):
         read_tokens(directory / "meta.json", directory / "tokens.bin", tokenizer_file)
         assert other == whole
@@ -193,7 +195,7 @@ def test_damaged_tokens(directory, whole_meta, token_file, tokenizer_file, data)
 @given(data=st.data(), text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_a_damaged_tokenizer(directory, tokenizer_file, data, text):
     path = directory / "tokenizer.json"
-    path.write_bytes(data.draw(damaged_json(tokenizer_file.read_bytes())))
+    path.write_bytes(data.draw(corrupted_json(tokenizer_file.read_bytes())))
     with reading("tokenizer.json"):
         tokenizer: Tokenizer = load_tokenizer(path)
         ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -231,7 +233,7 @@ def check_checkpoint(directory: Path, whole: Path, name: str, data: bytes, model
 @fuzz()
 @given(data=st.data())
 def test_a_damaged_config(directory, whole_checkpoint, model, data):
-    damage = data.draw(damaged_json((whole_checkpoint / "config.json").read_bytes()))
+    damage = data.draw(corrupted_json((whole_checkpoint / "config.json").read_bytes()))
     check_checkpoint(directory, whole_checkpoint, "config.json", damage, model)
 
 
@@ -241,7 +243,7 @@ def test_damaged_weights(directory, whole_checkpoint, model, data):
     whole = (whole_checkpoint / "model.safetensors").read_bytes()
     first = 8 + int.from_bytes(whole[:8], "little")
     header, weights = whole[:first], whole[first:]
-    damage = data.draw(damaged(whole) | damaged(header).map(lambda other: other + weights))
+    damage = data.draw(corrupted(whole) | corrupted(header).map(lambda other: other + weights))
     check_checkpoint(directory, whole_checkpoint, "model.safetensors", damage, model)
 
 
@@ -256,7 +258,7 @@ def test_a_damaged_state(directory, data, name):
     saved.save(tensors, state)
     path = next((directory / "state").glob("step-*")) / name
     whole = path.read_bytes()
-    path.write_bytes(data.draw(damaged_json(whole) if name == TRAINER_STATE else damaged(whole)))
+    path.write_bytes(data.draw(corrupted_json(whole) if name == TRAINER_STATE else corrupted(whole)))
     with reading(f"state, {name}"):
         if (loaded := saved.load(tensors)) is None:
             refused[f"state, {name}"] += 1
@@ -291,9 +293,9 @@ JSON_FILES = (paths.RAW_MANIFEST, paths.TOKENS_META, paths.TRAIN_METRICS, paths.
 @pytest.mark.parametrize("path", JSON_FILES, ids=str)
 @fuzz(0.5)
 @given(data=st.data())
-def test_damaged_json_of_a_run(run, path, data):
+def test_corrupted_json_of_a_run(run, path, data):
     whole = path.read_bytes()
-    path.write_bytes(data.draw(damaged_json(whole)))
+    path.write_bytes(data.draw(corrupted_json(whole)))
     for what, read in (("report", lambda: write_report(load_params())), ("record", read_record)):
         with reading(f"{path}, {what}"):
             read()
@@ -304,7 +306,7 @@ def test_damaged_json_of_a_run(run, path, data):
 @given(data=st.data())
 def test_any_json(directory, data):
     whole = b'{"a": [1, 2.5, null, true, {"b": "c\\u00e9"}], "d": {}}'
-    (directory / "a.json").write_bytes(data.draw(damaged_json(whole) | st.binary(max_size=50)))
+    (directory / "a.json").write_bytes(data.draw(corrupted_json(whole) | st.binary(max_size=50)))
     with reading("any JSON"):
         assert isinstance(read_json(directory / "a.json"), dict)
 
@@ -316,7 +318,7 @@ def test_any_json(directory, data):
 @given(data=st.data())
 def test_damaged_tables(run, path, columns, data):
     whole = path.read_bytes()
-    path.write_bytes(data.draw(damaged(whole)))
+    path.write_bytes(data.draw(corrupted(whole)))
     with reading(f"{path}, record"):
         read_record()
     with reading(f"{path}, table"):
@@ -332,7 +334,7 @@ def test_damaged_tables(run, path, columns, data):
 @given(data=st.data(), name=st.sampled_from(["epoch_1.md", "final.md"]))
 def test_damaged_samples(run, data, name):
     whole = (paths.SAMPLES / name).read_bytes()
-    (paths.SAMPLES / name).write_bytes(data.draw(damaged(whole)))
+    (paths.SAMPLES / name).write_bytes(data.draw(corrupted(whole)))
     with reading("samples"):
         write_report(load_params())
         assert paths.REPORT.read_text().startswith("# GPT, ")

@@ -1,4 +1,4 @@
-"""Call every kernel with many shapes, odd ones and empty ones among them: tests/test_sanitizers.py's process.
+"""Call every kernel with many shapes, odd ones and empty ones among them: tests/model/test_sanitizers.py's process.
 
 Where memory is handed out full of NaN, whatever is read before it was written shows in the results.
 """

@@ -1,6 +1,7 @@
-"""dvc.yaml says of each stage what it really reads: a missing module would let DVC serve a stale result."""
+"""dvc.yaml lists what each stage imports: a missing folder would let DVC serve a stale result. One test needs DVC."""
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -11,15 +12,18 @@ import pytest
 import yaml
 
 from tests.support.imports import CPP, closure, imported, is_empty
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, Repository
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 LIBRARY = ROOT / "src" / "tinystories"
 ORDER = ["download", "train_tokenizer", "tokenize_to_memmap", "train", "evaluate", "plot", "publish"]
 
 
-def listed(stage: str) -> dict[str, set[Path]]:
-    """The project's code among a stage's deps: the files of each entry; a directory stands for all in it."""
+Deps = dict[str, set[Path]]
+
+
+def listed(stage: str) -> Deps:
+    """Return the code among a stage's deps: for each entry its files; a directory stands for all in it."""
     entries = [dep for dep in STAGES[stage]["deps"] if dep.startswith(("stages/", "src/"))]
     return {
         dep: {path for path in (ROOT / dep).rglob("*") if path.suffix in (".py", *CPP)}
@@ -29,14 +33,14 @@ def listed(stage: str) -> dict[str, set[Path]]:
     }
 
 
-def test_the_stages_are_those_of_the_design_each_with_its_script() -> None:
+def test_stages_are_the_design_with_a_script_each() -> None:
     assert list(STAGES) == ORDER
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(ORDER)
     assert all(STAGES[name]["cmd"] == f"python stages/{name}.py" for name in ORDER)
 
 
 @pytest.mark.parametrize("stage", ORDER)
-def test_a_stage_runs_the_code_beside_it_wherever_it_is_run(stage: str, tmp_path: Path) -> None:
+def test_stage_runs_the_code_of_its_own_tree(stage: str, tmp_path: Path) -> None:
     """Also where Python does not look beside a script for what it imports, as companies set it."""
     for name in ("stages", "src/tinystories"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -46,21 +50,39 @@ def test_a_stage_runs_the_code_beside_it_wherever_it_is_run(stage: str, tmp_path
     assert (done.returncode, done.stderr) == (1, "this copy\n")
 
 
-@pytest.mark.parametrize("stage", ORDER)
-def test_every_imported_file_lies_in_a_listed_folder(stage: str) -> None:
-    files = set().union(*listed(stage).values())
-    missing = {path for path in closure(ROOT / f"stages/{stage}.py") - files if not is_empty(path)}
-    assert {str(path.relative_to(ROOT)) for path in missing} == set()
+def missing(deps: Deps, used: set[Path]) -> list[str]:
+    """The used files that no entry holds."""
+    held = set().union(*deps.values())
+    return sorted(str(path.relative_to(ROOT)) for path in used - held if not is_empty(path))
+
+
+def needless(deps: Deps, used: set[Path]) -> list[str]:
+    """The entries of which no file is used."""
+    real = {path for path in used if not is_empty(path)}
+    return [entry for entry, files in deps.items() if not files & real]
 
 
 @pytest.mark.parametrize("stage", ORDER)
-def test_every_listed_folder_is_reached(stage: str) -> None:
-    real = {path for path in closure(ROOT / f"stages/{stage}.py") if not is_empty(path)}
-    assert [entry for entry, files in listed(stage).items() if not files & real] == []
+def test_deps_hold_every_imported_file(stage: str) -> None:
+    assert missing(listed(stage), closure(ROOT / f"stages/{stage}.py")) == []
 
 
 @pytest.mark.parametrize("stage", ORDER)
-def test_a_stage_lists_at_most_eight_entries_of_code_and_says_what_it_does(stage: str) -> None:
+def test_deps_list_no_folder_for_nothing(stage: str) -> None:
+    assert needless(listed(stage), closure(ROOT / f"stages/{stage}.py")) == []
+
+
+def test_missing_and_needless_find_wrong_deps() -> None:
+    """C++ in a folder that is not listed; a folder from which nothing is imported."""
+    deps, used = listed("evaluate"), closure(ROOT / "stages/evaluate.py")
+    without_model = {entry: files for entry, files in deps.items() if entry != "src/tinystories/model"}
+    assert "src/tinystories/model/cpu_kernels/attention.cpp" in missing(without_model, used)
+    reporting = {"src/tinystories/reporting": set((LIBRARY / "reporting").glob("*.py"))}
+    assert needless(deps | reporting, used) == ["src/tinystories/reporting"]
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_stage_has_desc_and_few_code_deps(stage: str) -> None:
     assert len(listed(stage)) <= 8
     assert STAGES[stage]["desc"]
 
@@ -82,7 +104,7 @@ RERUN = {
 }
 
 
-def test_which_edit_reruns_which_stages() -> None:
+def test_edit_reruns_stages() -> None:
     """One file of each folder. A stage reruns by itself, or because an output of one before it has changed."""
     folders = {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()}
     assert {name.split("/")[0] for name in RERUN} == folders
@@ -91,8 +113,26 @@ def test_which_edit_reruns_which_stages() -> None:
         assert [stage for stage in ORDER if LIBRARY / name in set().union(*listed(stage).values())] == stages, name
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["corpus/stories.py", "encoding/encoder.py", "model/cpu_kernels/attention.cpp", "tracking/run_choice.py"],
+)
+def test_dvc_reruns_the_stages_of_an_edit(finished: Repository, name: str) -> None:
+    """DVC itself, with some rows of the table."""
+    path = finished.path / "src/tinystories" / name
+    before = path.read_text()
+    comment = "#" if name.endswith(".py") else "//"
+    try:
+        path.write_text(f"{before}{comment} edited\n")
+        status = json.loads(finished.run("dvc", "status", "--json"))
+    finally:
+        path.write_text(before)
+    folder = f"src/tinystories/{name.split('/')[0]}"
+    assert status == {stage: [{"changed deps": {folder: "modified"}}] for stage in RERUN[name]}
+
+
 @pytest.mark.parametrize("stage", ORDER)
-def test_every_file_between_stages_is_an_output_of_an_earlier_one(stage: str) -> None:
+def test_data_deps_are_earlier_outputs(stage: str) -> None:
     before: set[str] = set()
     for earlier in ORDER[: ORDER.index(stage)]:
         for kind in ("outs", "metrics", "plots"):
@@ -101,7 +141,7 @@ def test_every_file_between_stages_is_an_output_of_an_earlier_one(stage: str) ->
     assert data <= before
 
 
-def test_git_ignores_the_outputs_and_what_a_kill_leaves_beside_them() -> None:
+def test_gitignore_covers_outputs_and_their_parts() -> None:
     """Else `dvc exp run` would find a repository with untracked files, and `git add .` take them in."""
     kinds = ("outs", "metrics", "plots")
     listed = [out for stage in STAGES.values() for kind in kinds for out in stage.get(kind, [])]
@@ -113,7 +153,7 @@ def test_git_ignores_the_outputs_and_what_a_kill_leaves_beside_them() -> None:
     assert done.stdout.splitlines() == written, done.stderr
 
 
-def test_only_the_record_imports_mlflow_and_only_one_module_reads_params() -> None:
+def test_mlflow_yaml_and_dvc_have_few_importers() -> None:
     def importers(package: str) -> set[str]:
         names = set()
         for path in (ROOT / "src").rglob("*.py"):
@@ -139,7 +179,7 @@ def test_only_the_record_imports_mlflow_and_only_one_module_reads_params() -> No
     assert importers("dvc") == set()
 
 
-def test_stage_scripts_hold_no_logic() -> None:
+def test_stage_scripts_are_short() -> None:
     for name in ORDER:
         lines = (ROOT / f"stages/{name}.py").read_text().splitlines()
         assert len(lines) <= 40, name

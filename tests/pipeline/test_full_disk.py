@@ -1,4 +1,4 @@
-"""A disk that is full, and one that may not be written: one line, nothing half-written, and afterwards it goes on."""
+"""Full and read-only disks: one line of error, no half-written file, the next run continues. Needs root to mount."""
 
 import os
 import shutil
@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +37,7 @@ from tinystories.training.resume import ResumeCheckpoint, TrainerState
 from tinystories.training.step import TrainStep
 from tinystories.training.trainer import train
 
-NOBODY = 65534
+OTHER_USER = 65534
 
 
 @pytest.fixture
@@ -53,19 +52,8 @@ def disk(small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sma
         signal.signal(number, handler)
 
 
-@pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("NO_PROXY", "*")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server.url
-        server.shutdown()
-        thread.join()
-
-
 def message(work: Callable[[], object]) -> str:
-    """What the stage says that does this work: one line."""
+    """Return the error, one line, of a stage that does this work."""
     with pytest.raises(SystemExit) as ended:
         run_stage(lambda params: work())  # type: ignore[arg-type]
     said = str(ended.value.code)
@@ -94,14 +82,14 @@ Write = Callable[[int], object]  # the argument makes one content differ from th
 
 @pytest.fixture
 def writes(
-    url: str, stories: list[str], tokenizer: Tokenizer, random_model: Callable[..., GPT], tokenizer_file: Path
+    server: Server, stories: list[str], tokenizer: Tokenizer, random_model: Callable[..., GPT], tokenizer_file: Path
 ) -> dict[str, tuple[Path, Write]]:
     """Every kind of file, and how the project writes it."""
     many, state = stories * 40, ResumeCheckpoint(Path(".state/train/key"))
     source = tokenizer_file.with_name("page.md")
     source.write_text("Once upon a time.\n" * 1000)
     return {
-        "download": (Path("data/raw/train.txt"), lambda n: fetch(url, Path("data/raw/train.txt"))),
+        "download": (Path("data/raw/train.txt"), lambda n: fetch(server.url, Path("data/raw/train.txt"))),
         "stories": (Path("data/raw/valid.txt"), lambda n: write_stories(Path("data/raw/valid.txt"), many[n:])),
         "tokenizer": (paths.TOKENIZER, lambda n: save_tokenizer(tokenizer, paths.TOKENIZER)),
         "tokens": (paths.TOKENS_TRAIN, lambda n: write_tokens(many[n:], tokenizer, paths.TOKENS_TRAIN, 1)),
@@ -125,7 +113,7 @@ KINDS = ["download", "stories", "tokenizer", "tokens", "state", "checkpoint", "t
 
 @pytest.mark.parametrize("room", [0, 4096])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_full_disk(disk, writes, kind, room):
+def test_write_on_a_full_disk(disk, writes, kind, room):
     path, write = writes[kind]
     write(1)
     before = final_files(disk.path)
@@ -143,7 +131,7 @@ def test_a_full_disk(disk, writes, kind, room):
         assert path.read_bytes() == DATA
 
 
-def test_what_is_saved_is_on_the_disk_before_what_was_there_goes(tmp_path, monkeypatch):
+def test_save_flushes_before_deleting(tmp_path, monkeypatch):
     """Else a power cut between the two would leave neither."""
     flushed, fsync = [], os.fsync
 
@@ -162,7 +150,7 @@ def test_what_is_saved_is_on_the_disk_before_what_was_there_goes(tmp_path, monke
 
 @contextmanager
 def not_allowed(directory: Path) -> Iterator[None]:
-    """Nobody may write here; root, who may everywhere, becomes somebody else meanwhile."""
+    """Forbid writing here; root, who may write everywhere, becomes another user meanwhile."""
     found = [directory, *(path for path in directory.rglob("*") if path.is_dir())]
     modes = {path: path.stat().st_mode for path in found}
     root = os.geteuid() == 0
@@ -170,7 +158,7 @@ def not_allowed(directory: Path) -> Iterator[None]:
         path.chmod(0o555)
     try:
         if root:
-            os.seteuid(NOBODY)
+            os.seteuid(OTHER_USER)
         yield
     finally:
         if root:
@@ -180,7 +168,7 @@ def not_allowed(directory: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_directory_that_may_not_be_written(tmp_path, monkeypatch, writes, kind):
+def test_write_without_permission(tmp_path, monkeypatch, writes, kind):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -199,7 +187,7 @@ def test_a_directory_that_may_not_be_written(tmp_path, monkeypatch, writes, kind
     write(2)
 
 
-def test_a_training_on_a_disk_that_fills_up(disk, stories, tokenizer, small_params, no_run, monkeypatch, capsys):
+def test_training_survives_a_full_disk(disk, stories, tokenizer, small_params, no_run, monkeypatch, capsys):
     """The state before stands; with room again the training goes on, to the same bits as one without trouble."""
     changes = {"save_every": 1e-9, "log_every": 5}
     params: Params = small_params.model_copy(update={"train": small_params.train.model_copy(update=changes)})
@@ -228,9 +216,7 @@ def test_a_training_on_a_disk_that_fills_up(disk, stories, tokenizer, small_para
     assert (paths.CHECKPOINT / "model.safetensors").read_bytes() == expected
 
 
-def test_results_that_have_no_room_are_written_by_the_next_run(
-    disk, stories, tokenizer, small_params, no_run, monkeypatch
-):
+def test_results_without_room_are_written_later(disk, stories, tokenizer, small_params, no_run, monkeypatch):
     """The last step is saved before, so that no step is done again."""
     lay_out_tokens(stories, tokenizer)
     close = NoRun.close
@@ -258,7 +244,7 @@ def test_results_that_have_no_room_are_written_by_the_next_run(
     assert paths.EVALUATION.exists()
 
 
-def test_a_corpus_that_may_only_be_read(small_disk, tmp_path, monkeypatch, stories):
+def test_prepare_reads_a_read_only_corpus(small_disk, tmp_path, monkeypatch, stories):
     write_stories(small_disk.path / "stories.txt", [f"{number} {story}" for number, story in enumerate(stories * 9)])
     small_disk.forbid_writing()
     monkeypatch.chdir(tmp_path)
@@ -271,7 +257,7 @@ def test_a_corpus_that_may_only_be_read(small_disk, tmp_path, monkeypatch, stori
     assert counted["train"]["stories"] + counted["valid"]["stories"] == 540
 
 
-def test_tokens_that_may_only_be_read(disk, stories, tokenizer, small_params, no_run, tmp_path, monkeypatch):
+def test_train_reads_read_only_tokens(disk, stories, tokenizer, small_params, no_run, tmp_path, monkeypatch):
     """As DVC has them where its cache is shared by links."""
     lay_out_tokens(stories, tokenizer)
     disk.forbid_writing()
@@ -282,7 +268,7 @@ def test_tokens_that_may_only_be_read(disk, stories, tokenizer, small_params, no
     assert no_run.ended == ["FINISHED"]
 
 
-def test_words_that_find_no_room(tmp_path, monkeypatch):
+def test_stage_ends_when_stdout_is_full(tmp_path, monkeypatch):
     """A log on a full disk: the stage ends in order."""
     full = Path("/dev/full")
     if not full.exists():

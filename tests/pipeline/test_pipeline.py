@@ -1,4 +1,4 @@
-"""The whole pipeline, with a real DVC and a real MLflow store, in a repository of its own."""
+"""The whole pipeline with a real DVC and a real MLflow store, in a temporary repository. Needs git."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def spare(finished: Repository, tmp_path_factory: pytest.TempPathFactory) -> Rep
     return finished.copy(tmp_path_factory.mktemp("spare") / "project")
 
 
-def test_every_file_of_the_design_is_there(finished: Repository) -> None:
+def test_repro_writes_every_file(finished: Repository) -> None:
     for name in (
         "data/raw/train.txt", "data/raw/valid.txt", "data/raw/manifest.json", "data/tokenizer/tokenizer.json",
         "data/tokens/train.bin", "data/tokens/valid.bin", "data/tokens/meta.json", "models/checkpoint/config.json",
@@ -41,7 +41,7 @@ def test_every_file_of_the_design_is_there(finished: Repository) -> None:
     assert history["loss"].iloc[-1] < history["loss"].iloc[0] < math.log(400) * 1.02
 
 
-def test_nothing_is_left_to_do(finished: Repository) -> None:
+def test_repro_twice_does_nothing(finished: Repository) -> None:
     assert "up to date" in finished.run("dvc", "status")
     output = finished.run("dvc", "repro")
     assert "Running stage" not in output
@@ -50,7 +50,7 @@ def test_nothing_is_left_to_do(finished: Repository) -> None:
     assert state.name.startswith("step-000000000030"), "its last, until others push it out"
 
 
-def test_the_figures_agree_in_files_and_in_mlflow(finished: Repository) -> None:
+def test_figures_agree_with_mlflow(finished: Repository) -> None:
     train, evaluation, run = (
         finished.read("reports/train.json"),
         finished.read("reports/evaluate.json"),
@@ -68,7 +68,7 @@ def test_the_figures_agree_in_files_and_in_mlflow(finished: Repository) -> None:
     assert finished.points(run, "train/loss") == list(zip(history["step"], history["loss"], strict=True))
 
 
-def test_the_mlflow_run_holds_the_whole_record(finished: Repository) -> None:
+def test_mlflow_run_is_complete(finished: Repository) -> None:
     run = finished.only_run()
     assert run.info.status == "FINISHED"
     assert run.info.run_id == finished.read("models/run.json")["run_id"]
@@ -96,9 +96,7 @@ def test_the_mlflow_run_holds_the_whole_record(finished: Repository) -> None:
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_a_parameter_reruns_what_it_touches_and_nothing_else(
-    finished: Repository, changes: dict[str, Any], touched: set[str]
-) -> None:
+def test_parameter_reruns_stages(finished: Repository, changes: dict[str, Any], touched: set[str]) -> None:
     before = (finished.path / "params.yaml").read_text()
     try:
         finished.change(**changes)
@@ -108,7 +106,7 @@ def test_a_parameter_reruns_what_it_touches_and_nothing_else(
     assert set(status) == touched
 
 
-def test_dvc_shows_metrics_parameters_and_plots(finished: Repository) -> None:
+def test_dvc_shows_metrics_and_plots(finished: Repository) -> None:
     metrics = json.loads(finished.run("dvc", "metrics", "show", "--json"))[""]["data"]
     assert metrics["reports/train.json"]["data"]["valid_loss"] == finished.read("reports/train.json")["valid_loss"]
     assert metrics["reports/evaluate.json"]["data"]["valid_bits_per_byte"] > 0
@@ -118,7 +116,7 @@ def test_dvc_shows_metrics_parameters_and_plots(finished: Repository) -> None:
     shutil.rmtree(finished.path / "plots", ignore_errors=True)
 
 
-def test_experiments_are_runs_of_their_own_under_their_names(repository: Repository) -> None:
+def test_experiments_have_named_runs(repository: Repository) -> None:
     def experiment(*options: str) -> set[str]:
         repository.run("dvc", "exp", "run", *options)
         return {run.info.run_name for run in repository.runs()}
@@ -151,7 +149,7 @@ def test_experiments_are_runs_of_their_own_under_their_names(repository: Reposit
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repository, number: signal.Signals) -> None:
+def test_stopped_training_resumes_identically(repository: Repository, number: signal.Signals) -> None:
     repository.change(train__steps_per_epoch=600, train__epochs=2, train__save_every=0.2)
     unstopped = repository.copy(repository.path.parent / "unstopped")
     process = subprocess.Popen(
@@ -191,7 +189,7 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bits(repository: Repo
     assert {int(path.name[5:17]) for path in states.glob("*/step-*")} == {30, 1200}, "of the small one, and of this"
 
 
-def test_a_shallow_clone_where_git_is_not_installed(finished: Repository, tmp_path: Path) -> None:
+def test_shallow_clone_without_git(finished: Repository, tmp_path: Path) -> None:
     finished.run("git", "clone", "--quiet", "--depth", "1", finished.path.as_uri(), str(tmp_path / "clone"))
     clone = Repository(tmp_path / "clone")
     clone.environment["PATH"] = str(Path(sys.executable).parent)
@@ -204,7 +202,7 @@ def test_a_shallow_clone_where_git_is_not_installed(finished: Repository, tmp_pa
     assert (clone.path / weights).read_bytes() == (finished.path / weights).read_bytes()
 
 
-def test_a_fresh_clone_after_dvc_pull_restores_the_record_alone(repository: Repository, tmp_path: Path) -> None:
+def test_clone_after_pull_only_publishes(repository: Repository, tmp_path: Path) -> None:
     repository.run("dvc", "remote", "add", "--quiet", "--default", "remote", str(tmp_path / "remote"))
     repository.run("git", "add", ".")
     repository.run("git", "commit", "--quiet", "--message", "remote")
@@ -219,7 +217,7 @@ def test_a_fresh_clone_after_dvc_pull_restores_the_record_alone(repository: Repo
     assert clone.run("git", "status", "--short") == "", "the receipt is the same in every store"
 
 
-def test_an_experiment_that_only_evaluates_otherwise_has_a_record_of_its_own(repository: Repository) -> None:
+def test_evaluation_experiment_has_its_own_run(repository: Repository) -> None:
     repository.run("dvc", "exp", "run", "--name", "rounded", "-S", "evaluate.precision=bf16")
     runs = {run.data.params["evaluate.precision"]: run for run in repository.runs()}
     assert len(runs) == len(repository.runs()) == 2
@@ -230,12 +228,12 @@ def test_an_experiment_that_only_evaluates_otherwise_has_a_record_of_its_own(rep
     assert repository.points(runs["bf16"], "train/loss") == repository.points(runs["fp32"], "train/loss")
 
 
-def test_two_trainings_of_one_key_never_run_at_once_and_another_key_does(repository: Repository) -> None:
+def test_same_key_trainings_do_not_overlap(repository: Repository) -> None:
     """As two `dvc exp run --temp` do: directories of their own, the state in one place."""
     key = repository.read("models/run.json")["key"]
     shutil.rmtree(repository.path / ".state/train")  # else nothing is left to train
     marker = repository.path.parent / "marker"
-    at = {"program": "stages/train.py", "places": ["training.py:_log"], "line": 3, "slow": [], "marker": str(marker)}
+    at = {"program": "stages/train.py", "places": ["trainer.py:_log"], "line": 3, "slow": [], "marker": str(marker)}
     environment = {**repository.environment, "DVC_ROOT": str(repository.path)}
     halting = {"PYTHONPATH": str(ROOT / "tests/support/halting"), "HALT_AT": json.dumps(at)}
     places = [repository.copy(repository.path.parent / name) for name in ("first", "second", "third")]
@@ -280,7 +278,7 @@ def test_two_trainings_of_one_key_never_run_at_once_and_another_key_does(reposit
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_bad_parameters_are_refused_in_one_line(spare: Repository, changes: dict[str, Any], named: str) -> None:
+def test_repro_refuses_bad_parameters(spare: Repository, changes: dict[str, Any], named: str) -> None:
     before = (spare.path / "params.yaml").read_text()
     spare.change(**changes)
     output = spare.run("dvc", "repro", fails=True)

@@ -1,4 +1,4 @@
-"""The README's commands do what the README shows."""
+"""The README's commands do what the README shows. Needs git, DVC, MLflow, a local port, and transformers."""
 
 import os
 import re
@@ -7,9 +7,6 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
-
-import pytest
 
 from tests.support.repository import ROOT, Repository
 
@@ -25,26 +22,13 @@ def commands() -> list[str]:
     return [line for block in blocks("sh") for line in block.splitlines()]
 
 
-def test_every_make_target_that_is_named_exists() -> None:
-    named = set(re.findall(r"(?:`|^ *)make ([a-z-]+)", README, flags=re.MULTILINE))
-    assert {"quickstart", "test", "reproduce"} <= named
-    for target in named:
-        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
-
-
-def test_files_and_modules_that_are_named_exist(finished: Repository) -> None:
+def test_files_that_are_named_exist(finished: Repository) -> None:
+    """All outputs among them."""
     for name in re.findall(r"`((?:data|models|reports|stages|src|docs)/[\w./]+)`", README):
         assert (finished.path / name).exists(), name
-    for name in re.findall(r"\]\(([\w./]+)\)", README):
-        assert (ROOT / name).exists(), name
-    table = README.split("## How the code is laid out")[1].split("##")[0]
-    modules = {path.stem for path in (ROOT / "src/tinystories").iterdir() if path.suffix == ".py" or path.is_dir()}
-    cells = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
-    listed = set(re.findall(r"`(\w+)`", " ".join(cells)))
-    assert listed == modules - {"__init__", "__pycache__"}
 
 
-def test_the_commands_run_as_they_stand(repository: Repository) -> None:
+def test_commands_run_in_order(repository: Repository) -> None:
     """All that can run here, in their order: without a network, and without an environment to install."""
     (repository.path / "my_stories").mkdir()
     shutil.copy(repository.path / "data/raw/train.txt", repository.path / "my_stories/one.txt")
@@ -60,7 +44,7 @@ def test_the_commands_run_as_they_stand(repository: Repository) -> None:
     assert (repository.path / "reports/dvc_plots/index.html").exists()
 
 
-def test_mlflow_ui_at_the_root_shows_the_runs(repository: Repository) -> None:
+def test_mlflow_ui_shows_the_runs(repository: Repository) -> None:
     assert "mlflow ui" in commands()
     command = ["mlflow", "ui", "--port", str(PORT), "--workers", "1"]
     with subprocess.Popen(
@@ -70,7 +54,7 @@ def test_mlflow_ui_at_the_root_shows_the_runs(repository: Repository) -> None:
         try:
             assert process.stdout
             address = next(line for line in process.stdout if "running on" in line)
-            assert "127.0.0.1" in address  # nobody else's business
+            assert "127.0.0.1" in address  # no other host can connect
             request = urllib.request.Request(
                 f"http://127.0.0.1:{PORT}/api/2.0/mlflow/experiments/search",
                 data=b'{"max_results": 10}',
@@ -82,13 +66,7 @@ def test_mlflow_ui_at_the_root_shows_the_runs(repository: Repository) -> None:
             os.killpg(process.pid, signal.SIGTERM)
 
 
-def test_the_snippet_opens_the_checkpoint(finished: Repository) -> None:
+def test_snippet_opens_the_checkpoint(finished: Repository) -> None:
     (snippet,) = blocks("python")
     output = finished.run(sys.executable, "-c", snippet)
     assert "Once upon a time" in output
-
-
-@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda path: path.name)
-def test_pictures_are_small(path: Path) -> None:
-    for name in re.findall(r"!\[.*?\]\((.*?)\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / name).stat().st_size < 500_000

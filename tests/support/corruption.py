@@ -1,4 +1,4 @@
-"""Damaged files for the fuzz tests: bytes flipped, cut, moved and put in, and JSON in which one thing is another."""
+"""Corrupted files for the fuzz tests: bytes flipped, cut, moved and inserted, and JSON with other values."""
 
 import json
 from collections.abc import Callable
@@ -25,8 +25,8 @@ RAW_VALUES = st.sampled_from(
 
 
 @st.composite
-def damaged(draw: Callable[[Any], Any], whole: bytes) -> bytes:
-    """`whole` with one to four things done to it."""
+def corrupted(draw: Callable[[Any], Any], whole: bytes) -> bytes:
+    """Corrupt `whole` in one to four ways."""
     data = whole
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
@@ -52,10 +52,10 @@ def damaged(draw: Callable[[Any], Any], whole: bytes) -> bytes:
 
 
 @st.composite
-def damaged_json(draw: Callable[[Any], Any], whole: bytes) -> bytes:
-    """JSON in which one to three values are others, gone, more or twice; or any bytes of it damaged."""
+def corrupted_json(draw: Callable[[Any], Any], whole: bytes) -> bytes:
+    """Change, delete, add or repeat one to three values of JSON; or corrupt any bytes of it."""
     if draw(st.integers(0, 3)) == 0:
-        return draw(damaged(whole))  # type: ignore[no-any-return]
+        return draw(corrupted(whole))  # type: ignore[no-any-return]
     value, replaced = json.loads(whole), {}
     for number in range(draw(st.integers(1, 3))):
         places = _places(value)
@@ -89,7 +89,7 @@ def _near(value: Any, amount: int) -> Any:
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every value below `value`, as what holds it and its key there. Of long ones only the beginning."""
+    """List every value below `value` as its container and key; only the first ones of long containers."""
     keys = list(value)[:40] if isinstance(value, dict) else range(min(len(value), 5)) if isinstance(value, list) else []
     found = [(value, key) for key in keys]
     return found + [place for key in keys for place in _places(value[key])] or [({"": value}, "")]

@@ -1,4 +1,4 @@
-"""A file server that misbehaves as told: each answer is one of the functions here."""
+"""A faulty file server: each answer is one of the functions here."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ OTHER = DATA[::-1]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with the next of the server's behaviours, and properly once they are used up."""
+    """Give the server's next answer, and proper ones once they are used up."""
 
     server: "Server"
 
@@ -54,7 +54,7 @@ class Server(ThreadingHTTPServer):
 
 
 def good(handler, until=None, if_range=True, headers=()):
-    """What a proper server does; `until` cuts the connection at that byte of the file."""
+    """Answer as a proper server; `until` cuts the connection at that byte of the file."""
     data, etag, start, status = handler.server.data, handler.server.etag, 0, 200
     headers = {"ETag": etag, "Content_Type": "text/plain", **dict(headers)}
     found = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
@@ -96,7 +96,7 @@ def body(data, **headers):
 
 
 def chunked(handler, until=None):
-    """No length is told; the end is a chunk of no bytes."""
+    """Answer without a length; the end is a chunk of no bytes."""
     handler.protocol_version = "HTTP/1.1"
     handler.head(Transfer_Encoding="chunked", Connection="close")
     for start in range(0, len(DATA[:until]), 10_000):
@@ -120,7 +120,7 @@ def hang_up(handler):
 
 
 def problem(url, target, host="127.0.0.1", **known):
-    """The message of a download that fails; it is one line that names the host, and no password anywhere."""
+    """Return the message of a failing download: one line that names the host, and no password anywhere."""
     with pytest.raises(UserError) as error:
         fetch(url, target, **known)
     message = str(error.value)

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of what reads files: `python -m tests.support.fuzz_atheris READER [-runs=100000 ...]`.
 
-It needs `pip install atheris`, which is no part of the environment: there are no wheels of it for every Python and
-system. The options are libFuzzer's. test_fuzz.py does the same from rules, in the suite.
+It needs `pip install atheris`, which is no part of the environment because there are not wheels for every Python and
+system. The options are libFuzzer's. tests/common/test_fuzz.py does the same by rules, in the suite.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Which of the project's own files a file imports, directly or through others."""
+"""Import graph of the project: which of its own files a file imports, directly or through others."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ CPP = (".cpp", ".h")
 
 
 def imported(path: Path) -> set[Path]:
-    """The project's own files that one file imports, inside functions too."""
+    """Find the project's own files that one file imports, inside functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -33,7 +33,7 @@ def imported(path: Path) -> set[Path]:
 
 
 def closure(path: Path) -> set[Path]:
-    """A file and all of the project that it imports, directly or through others; C++ goes with its package."""
+    """Find all files of the project that a file imports, directly or through others; C++ goes with its package."""
     seen, waiting = {path}, [path]
     while waiting:
         new = imported(waiting.pop()) - seen

@@ -1,4 +1,4 @@
-"""What the MLflow tests share: the files of a small run, and how they look into a store."""
+"""Shared by the MLflow tests: the files of a small run, and queries of a store."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A repository of its own, in which tests run the whole pipeline with a real DVC and a real MLflow store."""
+"""A temporary repository in which tests run the whole pipeline with a real DVC and a real MLflow store."""
 
 import json
 import os
@@ -36,7 +36,7 @@ TIMINGS = ["seconds", "startup_seconds", "tokens_per_second"]
 
 
 class Repository:
-    """A copy of the project's files as a git repository, and what one does in it."""
+    """A copy of the project's files as a git repository, and commands in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,7 +99,7 @@ class Repository:
         return [(point.step, point.value) for point in history]
 
     def result(self) -> dict[str, Any]:
-        """All of a finished pipeline that repeats: files, figures and MLflow's runs, without any timings."""
+        """Collect all that a finished pipeline repeats: files, figures and MLflow's runs, without any timings."""
         rooms = [path for room in ("data", "models", "reports") for path in (self.path / room).rglob("*")]
         found: dict[str, Any] = {
             str(path.relative_to(self.path)): path.read_bytes()
@@ -137,7 +137,7 @@ class Repository:
 
 
 def new_repository(path: Path, **changes: Any) -> Repository:
-    """The project's files at `path`, as they are now, with small parameters, committed; nothing has run."""
+    """Copy the project's files as they are now to `path`, with small parameters, committed; nothing has run."""
     path.mkdir()
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -156,7 +156,7 @@ def new_repository(path: Path, **changes: Any) -> Repository:
 
 
 def make_repository(path: Path) -> Repository:
-    """The same, and `dvc repro` has run; all is committed."""
+    """Make a new repository, run `dvc repro` and commit all."""
     repository = new_repository(path)
     repository.run("dvc", "repro")
     repository.run("git", "add", ".")

@@ -31,7 +31,7 @@ class NoRun:
 
 
 def lay_out_tokens(stories: list[str], tokenizer: Tokenizer) -> None:
-    """What the stages before `train` write."""
+    """Write the files of the stages before `train`."""
     save_tokenizer(tokenizer, paths.TOKENIZER)
     train, valid = (write_tokens(stories, tokenizer, path, 1) for path in (paths.TOKENS_TRAIN, paths.TOKENS_VALID))
     write_meta(TokenMeta(tokenizer.get_vocab_size(), sha256_of(paths.TOKENIZER), train, valid), paths.TOKENS_META)

@@ -1,8 +1,8 @@
-"""Kills the pipeline at every moment, and looks whether it ends as if it had never been stopped: `make torture`.
+"""Kill the pipeline at every kill point, and check that it ends as if it had never been stopped: `make torture`.
 
-In chains: one repository is struck again and again, the stage, DVC or both, then finished and compared with a reference
+In chains: one repository is killed several times, the stage, DVC or both, then finished and compared with a reference
 that ran undisturbed. After a kill this does what the README tells a user to do, and no more. Identical bits would hide
-work that was done twice, so each step that is trained is counted too: none that had been saved may be trained again.
+work that was done twice, so each trained step is counted too: none that had been saved may be trained again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.faulty_server import Server, good
-from tests.support.kill_points import MOMENTS, Chain, Kill
+from tests.support.kill_points import KILL_POINTS, Chain, Kill
 from tests.support.repository import Repository, new_repository
 from tests.support.troubles import TROUBLES, Trouble
 from tinystories.sources import storygen
@@ -33,15 +33,15 @@ KILLS_IN_A_CHAIN = 16
 
 
 def plan(draw: random.Random) -> list[Kill | Trouble]:
-    """Each moment with each signal, and each trouble, in any order."""
+    """List each kill point with each signal, and each trouble, in random order."""
     # `--temp` locks a repository of its own.
     kills: list[Kill | Trouble] = [Trouble(name, draw.choice(COMMANDS[:2])) for name in TROUBLES]
-    for moment in MOMENTS:
+    for point in KILL_POINTS:
         for number in SIGNALS:
             # Without its own lines there is no stage to be found; and while one runs, DVC ignores SIGINT.
-            targets = TARGETS[1:] if moment.program == "dvc" else TARGETS[:2] if number == signal.SIGINT else TARGETS
-            line = draw.randint(1, max(moment.lines, 1))
-            kills.append(Kill(moment, number, draw.choice(targets), draw.choice(COMMANDS), line))
+            targets = TARGETS[1:] if point.program == "dvc" else TARGETS[:2] if number == signal.SIGINT else TARGETS
+            line = draw.randint(1, max(point.lines, 1))
+            kills.append(Kill(point, number, draw.choice(targets), draw.choice(COMMANDS), line))
     draw.shuffle(kills)
     return kills
 
@@ -49,14 +49,14 @@ def plan(draw: random.Random) -> list[Kill | Trouble]:
 def run_chain(
     chain: Chain, kills: list[Kill | Trouble], draw: random.Random, expected: dict[str, Any]
 ) -> tuple[list[Kill | Trouble], Counter[str]]:
-    """Strike, finish and compare. Returns those kills that hit, and how they ended; and `Chain.steps`."""
+    """Kill, finish and compare. Returns those kills that hit, and how they ended; and `Chain.steps`."""
     hits: list[Kill | Trouble] = []
     name = chain.repository.path.name
     hit: Kill | Trouble | None
     for kill in in_order(kills, draw):
         if isinstance(kill, Kill):
-            what = f"{kill.moment.name:22} {kill.signal.name} to {kill.target} of dvc {' '.join(kill.command)}"
-            hit = chain.strike(kill)
+            what = f"{kill.point.name:22} {kill.signal.name} to {kill.target} of dvc {' '.join(kill.command)}"
+            hit = chain.kill(kill)
             came = f"{hit.seconds:5.1f} s {hit.place}" if hit else "missed"
         else:
             what = f"{kill.name:22} at the end of dvc {' '.join(kill.command)}"
@@ -74,16 +74,16 @@ def run_chain(
     if steps["though saved"]:
         differing.append(count_of(steps))
     verdict = f"NOT identical: {', '.join(differing)}; see {chain.repository.path}" if differing else "identical"
-    notes = {**chain.mended, "traceback": chain.tracebacks()}
-    mended = "".join(f", {what} {times} x" for what, times in notes.items() if times)
-    print(f"{name}: after {len(hits)} kills {verdict}{mended}; {count_of(steps)}", flush=True)
+    notes = {**chain.repaired, "traceback": chain.tracebacks()}
+    repaired = "".join(f", {what} {times} x" for what, times in notes.items() if times)
+    print(f"{name}: after {len(hits)} kills {verdict}{repaired}; {count_of(steps)}", flush=True)
     if not differing:
         shutil.rmtree(chain.repository.path)
     return [replace(hit, identical=not differing) for hit in hits], steps
 
 
 def count_of(steps: Counter[str]) -> str:
-    """In words: the steps of one or more chains, see `Chain.steps`."""
+    """Put the steps of one or more chains into words, see `Chain.steps`."""
     again = (
         f"{steps['again']:,} of them again as they had not been saved, {steps['though saved']:,} though they had been"
     )
@@ -91,21 +91,21 @@ def count_of(steps: Counter[str]) -> str:
 
 
 def in_order(kills: list[Kill | Trouble], draw: random.Random) -> list[Kill | Trouble]:
-    """The pipeline's order, so that all can hit one run of it; those on DVC itself anywhere between."""
-    end = next(number for number, moment in enumerate(MOMENTS) if moment.name == "results written")
+    """Sort by the pipeline's order, so that all can hit one run of it; those on DVC itself anywhere between."""
+    end = next(number for number, point in enumerate(KILL_POINTS) if point.name == "results written")
 
     def place(kill: Kill | Trouble) -> float:
         if isinstance(kill, Trouble):
             return end
-        anywhere = kill.moment.program == "dvc" and not kill.moment.after
-        return draw.uniform(0, len(MOMENTS)) if anywhere else MOMENTS.index(kill.moment)
+        anywhere = kill.point.program == "dvc" and not kill.point.after
+        return draw.uniform(0, len(KILL_POINTS)) if anywhere else KILL_POINTS.index(kill.point)
 
     places = [place(kill) for kill in kills]
     return [kills[number] for number in sorted(range(len(kills)), key=places.__getitem__)]
 
 
 def campaign(pristine: Repository, wanted: int, seed: int, jobs: int) -> tuple[list[Kill | Trouble], Counter[str]]:
-    """Strike `wanted` times in copies of a repository in which nothing has run, in `jobs` of them at a time.
+    """Kill `wanted` times in copies of a repository in which nothing has run, `jobs` of them at a time.
 
     Returns the kills that hit, and how many steps were trained, see `Chain.steps`.
     """
@@ -125,7 +125,7 @@ def campaign(pristine: Repository, wanted: int, seed: int, jobs: int) -> tuple[l
 
     with ThreadPoolExecutor(jobs) as pool:
         while len(done) < wanted:
-            planned: list[Kill | Trouble] = []  # anew for those that missed: what is left to do may have fewer lines
+            planned: list[Kill | Trouble] = []  # drawn again: for those that missed fewer lines may be left
             while len(planned) < wanted - len(done):
                 planned += plan(draw)
             planned = planned[: wanted - len(done)]
@@ -137,29 +137,29 @@ def campaign(pristine: Repository, wanted: int, seed: int, jobs: int) -> tuple[l
 
 
 def summary(done: list[Kill | Trouble], steps: Counter[str]) -> str:
-    """A table: of each moment and signal how many kills, and how many of them ended identical; and of each trouble."""
+    """Make a table: for each kill point and signal, and each trouble, how many ended identical of how many."""
     kills = [kill for kill in done if isinstance(kill, Kill)]
     lines = [f"{'identical of kills':22}" + "".join(f"{number.name:>10}" for number in SIGNALS)]
-    for moment in MOMENTS:
+    for point in KILL_POINTS:
         cells = []
         for number in SIGNALS:
-            these = [kill.identical for kill in kills if kill.moment == moment and kill.signal == number]
+            these = [kill.identical for kill in kills if kill.point == point and kill.signal == number]
             cells.append(f"{sum(these)} of {len(these)}")
-        lines.append(f"{moment.name:22}" + "".join(f"{cell:>10}" for cell in cells))
+        lines.append(f"{point.name:22}" + "".join(f"{cell:>10}" for cell in cells))
     for name in TROUBLES:
         suffered = [one.identical for one in done if isinstance(one, Trouble) and one.name == name]
         lines.append(f"{name:22}{f'{sum(suffered)} of {len(suffered)}':>10}")
-    stages = [kill for kill in kills if kill.moment.program != "dvc" and kill.target != "dvc"]
+    stages = [kill for kill in kills if kill.point.program != "dvc" and kill.target != "dvc"]
     asked = [kill for kill in stages if kill.signal != signal.SIGKILL]
     if longest := max(asked, key=lambda kill: kill.seconds, default=None):
-        lines.append(f"longest from SIGTERM or SIGINT to a stage's end: {longest.seconds:.1f} s, {longest.moment.name}")
+        lines.append(f"longest from SIGTERM or SIGINT to a stage's end: {longest.seconds:.1f} s, {longest.point.name}")
     lines.append(count_of(steps))
     lines.append(f"{sum(kill.identical for kill in done)} of {len(done)} kills and troubles ended identical")
     return "\n".join(lines)
 
 
 def slowly(handler: Any) -> None:
-    """A server's proper answer, but in small pieces."""
+    """Answer properly, but in small pieces."""
     send = handler.wfile.write
 
     def write(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What keeps DVC from recording a training that has ended: for strikes.py, from the stage's end to the command's."""
+"""Troubles that keep DVC from recording a finished training: from the stage's end to the command's."""
 
 import contextlib
 import subprocess
@@ -30,7 +30,7 @@ class Trouble:
 
 @contextlib.contextmanager
 def lock_held(repository: Repository) -> Iterator[None]:
-    """As `dvc status` or `dvc push` hold it, in another terminal."""
+    """Hold DVC's lock, as `dvc status` or `dvc push` in another terminal do."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_LOCK], cwd=repository.path, env=repository.environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -42,7 +42,7 @@ def lock_held(repository: Repository) -> Iterator[None]:
 
 
 def cache_on(options: str) -> Callable[[Repository], AbstractContextManager[None]]:
-    """Over DVC's cache lies a disk mounted with these options: what is in it comes back with its end."""
+    """Mount a disk with these options over DVC's cache; its content reappears afterwards."""
 
     @contextlib.contextmanager
     def mounted(repository: Repository) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Notes each step that a training has done, and each state that it has saved, in a file. On PYTHONPATH: strikes.py."""
+"""Log each trained step and each saved state to a file. kill_points.py puts this folder on PYTHONPATH."""
 
 import importlib.machinery
 import os
@@ -8,16 +8,14 @@ from typing import Any
 
 
 class Counting:
-    """An import hook: wraps `Engine.step` and `State.save` as they are imported. Lines: `step N`, from 1, `saved N`."""
+    """An import hook that wraps `TrainStep.step` and `ResumeCheckpoint.save`. Lines: `step N`, from 1, `saved N`."""
 
     def __init__(self, log: str) -> None:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        wrap = {"tinystories.training.step": self._wrap_engine, "tinystories.training.resume": self._wrap_state}.get(
-            name
-        )
-        if wrap is None:
+        wraps = {"tinystories.training.step": self._wrap_step, "tinystories.training.resume": self._wrap_save}
+        if (wrap := wraps.get(name)) is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         assert spec and spec.loader
@@ -30,16 +28,16 @@ class Counting:
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
-    def _wrap_engine(self, module: Any) -> None:
+    def _wrap_step(self, module: Any) -> None:
         do_step = module.TrainStep.step
 
-        def step(engine: Any, number: int) -> None:
-            do_step(engine, number)
+        def step(train_step: Any, number: int) -> None:
+            do_step(train_step, number)
             self._note("step", number + 1)
 
         module.TrainStep.step = step
 
-    def _wrap_state(self, module: Any) -> None:
+    def _wrap_save(self, module: Any) -> None:
         do_save = module.ResumeCheckpoint.save
 
         def save(checkpoint: Any, tensors: Any, state: Any) -> None:

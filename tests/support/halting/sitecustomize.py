@@ -1,11 +1,13 @@
-"""Halts one process at one line of its code, so that a signal surely hits it there. On PYTHONPATH: see torture.py.
+"""Halt one process at one line of its code, so that a signal surely hits it there.
 
-HALT_AT is JSON: the `program` to halt (how its script's path ends), the `places` whose lines count ("state.py:save"),
+kill_points.py puts this folder on PYTHONPATH.
+
+HALT_AT is JSON: the `program` to halt (how its script's path ends), the `places` whose lines count ("resume.py:save"),
 at which `line` of them to halt, places that are `slow` until then, and the `marker`: a file that appears, holding the
 process' id, when it halts; when that is gone, the process goes on. `after`: lines count once this file has been
 written.
 
-COUNT_STEPS is a file in which trainings note their steps: see counting.py.
+COUNT_STEPS is a file to which trainings log their steps: see counting.py.
 """
 
 import json
@@ -17,7 +19,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-LONGEST = 300.0  # seconds, should nobody be there to end it
+MAX_SECONDS = 300.0  # seconds, should no signal end it
 
 
 def halt(places: list[str], line: int, slow: list[str], marker: Path, after: str) -> None:
@@ -53,7 +55,7 @@ def halt(places: list[str], line: int, slow: list[str], marker: Path, after: str
             whole = marker.with_suffix(f".{os.getpid()}")
             whole.write_text(f"{os.getpid()} {frame.f_code.co_name}:{frame.f_lineno}")
             whole.rename(marker)
-            until = time.monotonic() + LONGEST
+            until = time.monotonic() + MAX_SECONDS
             while marker.exists() and time.monotonic() < until:
                 time.sleep(0.005)
         return on_line
@@ -68,6 +70,6 @@ if "HALT_AT" in os.environ:
         halt(at["places"], at["line"], at["slow"], Path(at["marker"]), at.get("after", ""))
 
 if "COUNT_STEPS" in os.environ and any(argument.endswith("stages/train.py") for argument in sys.orig_argv[1:2]):
-    from counting import count  # type: ignore[import-not-found]  # beside this file
+    from counting import count  # type: ignore[import-not-found]  # in this folder
 
     count(os.environ["COUNT_STEPS"])

@@ -1,4 +1,4 @@
-"""The work that every contender does: one shape, one batch size, the same tokens; and what a step costs."""
+"""The workload of every contender: one model config, one batch size, the same tokens; and the FLOPs of a step."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ TINY_BATCH = 4
 
 
 def benchmark_params(tiny: bool = False, **train: Any) -> Params:
-    """The repository's parameters, but the model and batch of the reference run, whatever params.yaml says today.
+    """params.yaml with the model and batch of the reference run, whatever params.yaml says for these.
 
     `tiny` gives sizes for tests instead; keywords replace keys of the section `train`.
     """
@@ -30,13 +30,13 @@ def benchmark_params(tiny: bool = False, **train: Any) -> Params:
 
 
 def zipf_tokens(count: int, vocab_size: int, seed: int = 0) -> TokenArray:
-    """Tokens drawn by Zipf's law, as those of a text roughly are. Shape: (count,).
+    """Draw tokens by Zipf's law, which those of a text roughly follow. Shape: (count,).
 
     The speed of training does not depend on what the tokens say, and these are the same on every machine.
     """
-    shares = 1 / np.arange(1, vocab_size + 1)
+    weights = 1 / np.arange(1, vocab_size + 1)
     drawn = np.random.default_rng(seed).random(count)
-    return np.searchsorted(np.cumsum(shares / shares.sum())[:-1], drawn).astype(TOKEN_DTYPE)
+    return np.searchsorted(np.cumsum(weights / weights.sum())[:-1], drawn).astype(TOKEN_DTYPE)
 
 
 def flops_per_step(matrix_weights: int, params: Params) -> float:

@@ -1,0 +1,147 @@
+"""Passwords are refused in params.yaml, used from .netrc, and never printed or stored. Needs DVC and a local port."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.faulty_server import body, status
+from tests.support.repository import ROOT, Repository
+from tinystories.common import paths
+from tinystories.common.errors import UserError
+from tinystories.common.params import load_params
+from tinystories.common.urls import is_address, may_hold_credentials
+from tinystories.sources import official as transfer
+from tinystories.sources.official import fetch
+from tinystories.sources.prepare import prepare
+
+SECRETS = ("hunter2", "t0ken", "s0mebody")
+ADDRESSES = [
+    "https://s0mebody:hunter2@host.example/x.txt",
+    "https://s0mebody@host.example/x.txt",
+    "https://host.example/x.txt?sig=t0ken",
+    "https://host.example/x.txt#t0ken",
+    "https://s0mebody:hun/ter2hunter2@host.example",
+    "https:/s0mebody:hunter2@host.example/x.txt",
+    " HTTPS://s0mebody:hunter2@host.example/x.txt",
+    "https://some body:hun'ter2@host.example/hunter2",
+]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "PATIENCE", 0.3)
+
+
+@pytest.mark.parametrize("key", ["data.files.train", "data.files.valid", "mlflow.tracking_uri"])
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_load_params_refuses_credentials(empty, key, address):
+    """params.yaml is in git, and DVC copies its values into dvc.lock and its cache."""
+    write_params({key: address})
+    with pytest.raises(UserError) as caught:
+        load_params()
+    message = str(caught.value)
+    assert message.startswith(
+        f"params.yaml: {key} is an address (not shown); it should have no user, password or query"
+    )
+    assert ("MLFLOW_TRACKING_URI" if key.startswith("mlflow") else "~/.netrc") in message
+    assert not any(secret in message for secret in SECRETS) and len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("wrong", [[ADDRESSES[0]], {"a": [ADDRESSES[0]]}, [[["x" * 50 + ADDRESSES[0]]]]])
+def test_load_params_does_not_repeat_a_misplaced_url(empty, wrong):
+    write_params({"data.files.train": wrong})
+    with pytest.raises(UserError) as caught:
+        load_params()
+    assert not any(secret in str(caught.value) for secret in ("hunter2", "s0mebody:"))
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "credentials"),
+    [
+        ("", False, False),
+        ("my/stories?.txt", False, False),
+        ("data@2024/#1/*.txt", False, False),
+        ("C:/stories/a@b.txt", False, False),
+        ("https://host.example:8080/a%20b.txt", True, False),
+        ("sqlite:///mlflow.db", True, False),
+        ("postgresql://s0mebody:hunter2@host.example/mlflow", True, True),
+    ],
+)
+def test_is_address(text, address, credentials):
+    assert (is_address(text), may_hold_credentials(text)) == (address, credentials)
+
+
+def write_params(changes: dict[str, Any]) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+def test_prepare_uses_netrc_and_keeps_it_secret(empty, server, tmp_path, monkeypatch, capsys):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login s0mebody password hunter2\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    stories = b"".join(b"Story %d.\n<|endoftext|>\n" % number for number in range(400))
+    server.answers = [body(stories, Content_Type="text/plain")]
+    url = f"http://127.0.0.1:{server.server_port}/stories.txt"
+    write_params({"data.source": "files", "data.files.train": url})
+    prepare(load_params())
+    assert server.requests[0]["Authorization"] == "Basic czBtZWJvZHk6aHVudGVyMg=="
+    assert json.loads(paths.RAW_MANIFEST.read_text())["detail"]["train"][0]["path"] == url
+    said = capsys.readouterr()
+    kept = [path.read_text(errors="ignore") for path in empty.rglob("*") if path.is_file()]
+    assert not any(secret in text for secret in SECRETS for text in (said.out, said.err, *kept))
+
+
+def test_fetch_sends_no_password_to_another_host(empty, server, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login s0mebody password hunter2\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.answers = [status(302, Location=f"http://127.0.0.1:{server.server_port}/b.txt")]
+    fetch(f"http://localhost:{server.server_port}/a.txt", Path("a.txt"))
+    assert ["Authorization" in headers for headers in server.requests] == [True, False]
+
+
+def test_fetch_hides_proxy_password(empty, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(transfer, "PATIENCE", 0.1)
+    monkeypatch.setenv("HTTP_PROXY", "http://s0mebody:hunter2@127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://s0mebody:hunter2@127.0.0.1:9")
+    with pytest.raises(UserError, match=r"the proxy \(HTTP_PROXY, HTTPS_PROXY\) does not connect") as caught:
+        fetch("http://host.example/a.txt", Path("a.txt"))
+    assert not any(secret in str(caught.value) for secret in SECRETS)
+
+
+def test_pipeline_stores_no_credentials(finished: Repository, tmp_path: Path):
+    """Neither of an address in params.yaml, which is refused, nor of the one in the environment."""
+    repository = finished.copy(tmp_path / "project")
+    repository.change(data__source="files", data__files__train=ADDRESSES[0], mlflow__tracking_uri=ADDRESSES[0])
+    params = repository.path / "params.yaml"
+    said = repository.run("dvc", "repro", fails=True)
+    assert "data.files.train is an address (not shown)" in said
+    params.unlink()
+    repository.run("git", "checkout", "params.yaml")
+    repository.run("dvc", "checkout")  # what DVC took away before the stage refused
+    repository.environment["MLFLOW_TRACKING_URI"] = "http://s0mebody:hunter2@127.0.0.1:9/?token=t0ken"
+    repository.environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    shutil.rmtree(repository.path / ".state/train")  # else nothing is trained, and nothing streamed
+    said += repository.run("dvc", "repro", "--force", "--single-item", "train")
+    said += repository.run("dvc", "repro", "--force", "--single-item", "publish", fails=True)
+    assert "warning: MLflow at http://127.0.0.1:9" in said and "error: MLflow at http://127.0.0.1:9" in said
+    kept = [path for path in repository.path.rglob("*") if path.is_file() and "src" not in path.parts]
+    assert any(path.name == "dvc.lock" for path in kept) and any("runs" in path.parts for path in kept)
+    tests = repository.path / "tests"
+    for secret in SECRETS:
+        assert secret not in said
+        holders = [path for path in kept if secret.encode() in path.read_bytes() and not path.is_relative_to(tests)]
+        assert not holders, holders
