@@ -40,7 +40,8 @@ ENDING = "signals.py:__exit__"  # of the stage `train`, with its results written
 FILES = " files.py:atomic_write files.py:write_text"
 STORE = (
     " sqlalchemy_store.py:create_run sqlalchemy_store.py:log_batch sqlalchemy_store.py:_log_metrics_once"
-    " sqlalchemy_store.py:_insert_metrics sqlalchemy_store.py:log_inputs mlflow_run.py:log mlflow_run.py:describe"
+    " sqlalchemy_store.py:_insert_metrics sqlalchemy_store.py:log_inputs"
+    " mlflow_run.py:log_metrics mlflow_run.py:log_params_and_tags"
 )
 DVC = (
     "stage/cache.py:save stage/__init__.py:save_outs stage/__init__.py:commit dvcfile.py:dump_stages"
@@ -57,7 +58,7 @@ MOMENTS = (  # in the pipeline's order
     Moment("writing the state", "train", "resume.py:save" + FILES, 60),
     Moment("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
     Moment("sampling", "train", "generate.py:generate decoder.py:_forward samples.py:render_samples", 60),
-    Moment("streaming to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
+    Moment("logging to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
     Moment("writing results", "train", "trainer.py:_write_results checkpoint.py:save_checkpoint", 25, again=True),
     Moment("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),
     Moment("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
@@ -67,7 +68,7 @@ MOMENTS = (  # in the pipeline's order
     Moment(
         "publishing",
         "publish",
-        "publishing/publish.py:_send_all mlflow_run.py:text run_choice.py:of_record" + STORE,
+        "publishing/publish.py:_send_all mlflow_run.py:log_text run_choice.py:run_to_publish" + STORE,
         80,
     ),
     Moment("between stages", "dvc", DVC, 300),

@@ -9,6 +9,7 @@ import pandas as pd
 from tokenizers import Tokenizer
 
 from tinystories.common import paths
+from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.common.console import ProgressBar, info, progress
 from tinystories.common.errors import UserError
 from tinystories.common.files import write_json, write_text
@@ -221,7 +222,7 @@ class Training:
         run.row_step, run.row_seconds = run.step, run.train_seconds
         run.epoch_loss_sum += loss_sum
         self._engine.loss_sum.zero_()
-        self._live.log(run.step, history_metrics(row))
+        self._live.log_metrics(run.step, history_metrics(HistoryRow.model_validate(row)))
         bar.advance(0, f"step {run.step:,}, loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def _check_finite(self, name: str, value: float) -> None:
@@ -259,9 +260,9 @@ class Training:
         run.samples.append(page)
         run.epoch_loss_sum = 0.0
         self._write_tables()
-        self._live.log(run.step, epoch_metrics(row))
-        self._live.text(f"samples/epoch_{number}.md", page)
-        self._live.text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
+        self._live.log_metrics(run.step, epoch_metrics(EpochRow.model_validate(row)))
+        self._live.log_text(f"samples/epoch_{number}.md", page)
+        self._live.log_text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
         info(
             f"Epoch {number}: train loss {train_loss:.4f} (PPL {row['train_ppl']:,.2f}), valid loss {valid.loss:.4f} "
             f"(PPL {row['valid_ppl']:,.2f}), {valid.bits_per_byte:.4f} bits per byte"
