@@ -64,7 +64,7 @@ MOMENTS = (  # in the pipeline's order
     Moment("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
     Moment("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),
     Moment("evaluating", "evaluate", "evaluation/evaluate.py:evaluate loss_eval.py:evaluate_loss" + FILES, 50),
-    Moment("drawing", "plot", "reporting/plot.py:plot_run report.py:write_report" + FILES, 25),
+    Moment("drawing", "plot", "reporting/figure.py:plot_run report.py:write_report" + FILES, 25),
     Moment(
         "publishing",
         "publish",

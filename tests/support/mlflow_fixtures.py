@@ -45,7 +45,7 @@ def root(tmp_path, fresh_database, monkeypatch):
         monkeypatch.setenv(name, "")  # so that what is set meanwhile is taken back
         monkeypatch.delenv(name)
     monkeypatch.setattr(async_logger, "SEND_EVERY", 0.05)
-    for name in ("mlflow", "alembic"):  # as a stage has them, whoever imported MLflow before
+    for name in ("mlflow", "alembic"):  # as in a stage, also where an earlier test imported MLflow
         monkeypatch.setattr(logging.getLogger(name), "level", logging.CRITICAL)
     root = tmp_path / "größe #1"
     root.mkdir()

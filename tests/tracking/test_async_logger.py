@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -19,6 +18,8 @@ from tests.support.mlflow_runs import (
     points,
     runs,
     start_logger,
+    wait_for,
+    wait_for_rows,
 )
 from tinystories.common.errors import UserError
 from tinystories.common.params import load_params
@@ -55,10 +56,7 @@ def test_logger_resumes_its_run_without_second_points(root, files, id_is_known):
     killed = start_logger(root)
     log_rows(killed, HISTORY[:6])
     client = client_of(root)
-    deadline = time.monotonic() + 60
-    while killed.run_id is None or len(points(client, killed.run_id, "train/gradient_norm")) < 6:
-        assert time.monotonic() < deadline, "the first stream never arrived"
-        time.sleep(0.02)
+    wait_for_rows(killed, client, 6)
     assert client.get_run(killed.run_id).info.status == "RUNNING"
 
     resumed = start_logger(root, run_id=killed.run_id if id_is_known else None)
@@ -77,10 +75,7 @@ def test_logger_sets_an_ended_run_to_running(root):
     run_id = start_logger(root).close("KILLED", timeout=60)
     client = client_of(root)
     again = start_logger(root)
-    deadline = time.monotonic() + 60
-    while client.get_run(run_id).info.status != "RUNNING":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: client.get_run(run_id).info.status == "RUNNING")
     assert again.close("FINISHED", timeout=60) == run_id
 
 

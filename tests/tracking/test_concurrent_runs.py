@@ -8,9 +8,9 @@ from tests.support.mlflow_runs import (
     change_run_file,
     client_of,
     log_rows,
-    points,
     runs,
     start_logger,
+    wait_for_rows,
 )
 from tinystories.common.params import load_params
 from tinystories.publishing import publish as publish_module
@@ -20,7 +20,7 @@ from tinystories.tracking.mlflow_store import tracking_uri
 
 
 def elsewhere(root, name):
-    """Another clone, whose record goes into the same store."""
+    """Another clone, which logs to the same store."""
     clone = root.parent / name
     clone.mkdir()
     return clone
@@ -31,8 +31,7 @@ def test_logger_leaves_a_run_of_another_repository(root, files, monkeypatch, cap
     client, clone = client_of(root), elsewhere(root, "clone")
     first = start_logger(root)
     log_rows(first, HISTORY[:1])
-    while not first.run_id or not points(client, first.run_id, "train/gradient_norm"):
-        assert first._thread.is_alive()
+    wait_for_rows(first, client, 1)
     second = start_logger(clone, uri=uri)
     log_rows(second, HISTORY[:1])
     assert second.close("FINISHED", timeout=60) is None
@@ -55,8 +54,7 @@ def test_logger_takes_over_from_a_killed_process(root, files):
     killed = start_logger(root)  # it never ends, as after SIGKILL before the first save
     client = client_of(root)
     log_rows(killed, HISTORY[:1])
-    while not killed.run_id or not points(client, killed.run_id, "train/gradient_norm"):
-        assert killed._thread.is_alive()
+    wait_for_rows(killed, client, 1)
     assert start_logger(root).close("FINISHED", timeout=60) == killed.run_id
 
 

@@ -34,8 +34,8 @@ def test_run_has_user_and_source(root, files, has_name, monkeypatch):
     if not has_name:
         monkeypatch.setattr(getpass, "getuser", no_name)
     client = client_of(root)
-    streamed = start_logger(root, key="f" * 64).close("KILLED", timeout=60)
-    for run_id in (publish(load_params(), root), streamed):
+    logged = start_logger(root, key="f" * 64).close("KILLED", timeout=60)
+    for run_id in (publish(load_params(), root), logged):
         tags = client.get_run(run_id).data.tags
         assert tags["mlflow.user"] == ("lily" if has_name else "unknown")
         assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("stages/train.py", "LOCAL")

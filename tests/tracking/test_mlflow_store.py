@@ -109,7 +109,7 @@ def test_moved_repository_keeps_its_runs(root, recorded):
 
 
 def test_copy_never_writes_to_the_original(root, recorded):
-    copy = root.with_name("beside")
+    copy = root.with_name("copy of it")
     shutil.copytree(root, copy)
     before = tree(root)
     paths.REPORT.write_text("# Told again\n")  # of the run that both have
@@ -129,7 +129,7 @@ def test_copy_never_writes_to_the_original(root, recorded):
 
 
 def test_copy_without_artifacts_reads_those_of_the_original(root, recorded):
-    copy = root.with_name("beside")
+    copy = root.with_name("copy of it")
     copy.mkdir()
     shutil.copy(root / "mlflow.db", copy)
     before = tree(root)

@@ -79,15 +79,15 @@ def test_publish_ignores_the_speed(root, files):
 
 @pytest.mark.parametrize("how", ["killed", "finished"])
 def test_logger_supersedes_a_run_of_other_bits(root, files, how, capsys):
-    """It does not add to what was streamed before it, neither while it runs nor at its end."""
+    """It does not add to what was logged before it, neither while it runs nor at its end."""
     lost = start_logger(root)
     log_rows(lost, OTHER_BITS[:6])
     old = lost.close("KILLED" if how == "killed" else "FINISHED", timeout=60)
     logger = start_logger(root)
     log_rows(logger, HISTORY[:8])
-    streamed = logger.close("FINISHED", timeout=60)
-    assert (streamed == old) == (how == "finished")  # a finished run is left to publish
-    change_run_file(run_id=streamed)
+    logged = logger.close("FINISHED", timeout=60)
+    assert (logged == old) == (how == "finished")  # a finished run is left to publish
+    change_run_file(run_id=logged)
     new = publish(load_params(), root)
 
     client = client_of(root)
@@ -101,7 +101,7 @@ def test_logger_supersedes_a_run_of_other_bits(root, files, how, capsys):
 
 
 def test_publish_supersedes_a_run_with_two_points_at_one_step(root, files):
-    """As two streams into one run could leave them."""
+    """As two loggers could leave them in one run."""
     old = publish(load_params(), root)
     client = client_of(root)
     client.log_metric(old, "train/loss", HISTORY[3].loss, timestamp=1, step=HISTORY[3].step)

@@ -121,7 +121,7 @@ def test_logger_sends_the_rest_after_a_failure(root, files, key, server, gate, c
     gate.trouble = hang_up
     log_second_half(logger)
     wait_for(lambda: logger._has_warned)
-    for _ in range(8):  # more than one try, of three calls each; nobody is told again
+    for _ in range(8):  # more than one try, of three calls each; without another warning
         gate.called.clear()
         assert gate.called.wait(60)
     gate.trouble = None

@@ -17,5 +17,5 @@ def plot(params: Params) -> None:
     write_report(params)
     plot_run(history, epochs, paths.PLOT, run_title(params))
     info(loss_table(epochs))
-    info(f"The run told: {paths.REPORT}; its curves: {paths.PLOT}")
-    info(f"Its stories: {paths.SAMPLES}/; all runs, with curves: mlflow ui")
+    info(f"Report: {paths.REPORT}; figure: {paths.PLOT}")
+    info(f"Samples: {paths.SAMPLES}/; all runs, with curves: mlflow ui")

@@ -149,6 +149,6 @@ To run it again, and to change something (with the values of the table above in 
 ```sh
 {checkout}dvc repro                      # only what is missing or has changed
 {another_seed:<31}# one change, as an experiment of its own
-dvc exp show                   # all experiments beside each other
-mlflow ui                      # the record, with curves
+dvc exp show                   # all experiments in one table
+mlflow ui                      # all runs, with curves
 ```"""
