@@ -61,9 +61,7 @@ def test_publish_creates_the_whole_run(root, files):
 def test_publish_writes_what_mlflow_reads(root, files, monkeypatch):
     import mlflow.data
 
-    monkeypatch.setenv(
-        "MLFLOW_TRACKING_URI", tracking_uri("", root)
-    )  # load_table looks there
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri("", root))  # load_table looks there
     run_id = publish(load_params(), root)
 
     client = client_of(root)
