@@ -132,7 +132,7 @@ def _train_accounted(work: dict[str, Any]) -> None:
     steps = params.train.steps
     account = Account(WARM_UP, steps)
     saves: list[int] = []
-    bare_step, save, open_run = TrainStep.step, resume.ResumeCheckpoint.save, tracking.Run.start
+    bare_step, save, open_run = TrainStep.step, resume.ResumeCheckpoint.save, tracking.MlflowRun.start
 
     def counted_step(self: TrainStep, number: int) -> None:
         account.step(number, lambda n: bare_step(self, n))
@@ -141,13 +141,13 @@ def _train_accounted(work: dict[str, Any]) -> None:
         saves.append(state.step)
         save(self, tensors, state)
 
-    def noticed_open(self: tracking.Run) -> None:
+    def noticed_open(self: tracking.MlflowRun) -> None:
         open_run(self)
         account.opened.set()
 
     TrainStep.step = counted_step  # type: ignore[method-assign, assignment]
     resume.ResumeCheckpoint.save = counted_save  # type: ignore[method-assign]
-    tracking.Run.start = noticed_open  # type: ignore[method-assign]
+    tracking.MlflowRun.start = noticed_open  # type: ignore[method-assign]
     trainer.train(params, experiment=None)
     between = [step for step in saves if account.first < step < steps]
     Path("found.json").write_text(json.dumps({**account.found, "saves": len(between)}), encoding="utf-8")

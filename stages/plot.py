@@ -1,4 +1,4 @@
-"""Stage `plot`: draw plot.png and tell the run in report.md."""
+"""Stage `plot`: draw plot.png and write report.md (params: all)."""
 
 import sys
 from pathlib import Path
@@ -11,19 +11,9 @@ from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.common import paths  # heavy imports wait until the parameters are checked
-    from tinystories.common.console import info
-    from tinystories.reporting.plot import EPOCH_COLUMNS, HISTORY_COLUMNS, plot_run, read_table
-    from tinystories.reporting.report import loss_table, run_title, write_report
+    from tinystories.reporting.plot import plot  # heavy imports wait until the parameters are checked
 
-    history = read_table(paths.HISTORY, HISTORY_COLUMNS)
-    epochs = read_table(paths.EPOCHS, EPOCH_COLUMNS)
-    write_report(params)
-    plot_run(history, epochs, paths.PLOT, run_title(params))
-
-    info(loss_table(epochs))
-    info(f"The run told: {paths.REPORT}; its curves: {paths.PLOT}")
-    info(f"Its stories: {paths.SAMPLES}/; all runs, with curves: mlflow ui")
+    plot(params)
 
 
 if __name__ == "__main__":

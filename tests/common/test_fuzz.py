@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from tests.reporting import test_report
 from tests.support.corruption import corrupted, corrupted_json
+from tests.support.report_files import write_run
 from tinystories.common import paths
-from tinystories.common.artifacts import HistoryRow
+from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params, load_params
@@ -32,8 +32,8 @@ from tinystories.corpus.stories import SEPARATOR, read_stories
 from tinystories.encoding.writer import write_meta
 from tinystories.model.checkpoint import load_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
-from tinystories.publishing.record import read_record
-from tinystories.reporting.plot import EPOCH_COLUMNS, HISTORY_COLUMNS, draw_run, read_table
+from tinystories.publishing.run_data import read_run_data
+from tinystories.reporting.figure import draw_run
 from tinystories.reporting.report import loss_table, write_report
 from tinystories.tokenization.token_files import TokenMeta, check_counts, matching_tokenizer, open_tokens, read_meta
 from tinystories.tokenization.tokenizer import load_tokenizer
@@ -276,10 +276,7 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.rmtree(directory / "run", ignore_errors=True)
     (directory / "run").mkdir()
     monkeypatch.chdir(directory / "run")
-    test_report.write_run(epochs=2)
-    rows = [",".join(str(number * (place + 1) / 2) for place in range(6)) for number in range(1, 20)]
-    lines = [",".join(HISTORY_COLUMNS), *(f"{number},{row}" for number, row in enumerate(rows, start=1))]
-    paths.HISTORY.write_text("\n".join(lines) + "\n")
+    write_run(epochs=2)
     paths.PARAMS.write_bytes(COMMITTED)
     for path in (paths.REPORT, paths.PLOT, paths.CHECKPOINT / "config.json"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +293,7 @@ JSON_FILES = (paths.RAW_MANIFEST, paths.TOKENS_META, paths.TRAIN_METRICS, paths.
 def test_corrupted_json_of_a_run(run, path, data):
     whole = path.read_bytes()
     path.write_bytes(data.draw(corrupted_json(whole)))
-    for what, read in (("report", lambda: write_report(load_params())), ("record", read_record)):
+    for what, read in (("report", lambda: write_report(load_params())), ("run data", read_run_data)):
         with reading(f"{path}, {what}"):
             read()
     path.write_bytes(whole)
@@ -311,21 +308,19 @@ def test_any_json(directory, data):
         assert isinstance(read_json(directory / "a.json"), dict)
 
 
-@pytest.mark.parametrize(
-    ("path", "columns"), [(paths.HISTORY, HISTORY_COLUMNS), (paths.EPOCHS, EPOCH_COLUMNS)], ids=str
-)
+@pytest.mark.parametrize("kind", [HistoryRow, EpochRow])
 @fuzz(0.5)
 @given(data=st.data())
-def test_damaged_tables(run, path, columns, data):
+def test_damaged_tables(run, kind, data):
+    path = kind.PATH
     whole = path.read_bytes()
     path.write_bytes(data.draw(corrupted(whole)))
-    with reading(f"{path}, record"):
-        read_record()
+    with reading(f"{path}, run data"):
+        read_run_data()
     with reading(f"{path}, table"):
-        table = read_table(path, columns)
-        assert list(table.columns) == list(columns)
+        table = kind.read_table()
         assert len(table) == len(read_csv(path, "train"))
-        if path == paths.EPOCHS:
+        if kind is EpochRow:
             loss_table(table)
     path.write_bytes(whole)
 
@@ -347,6 +342,7 @@ NUMBERS = st.sampled_from([0.0, 5e-324, 1e-300, 1e-12, 0.5, 1.0, 3.0, 700.0, 710
 @fuzz(0.2)
 @given(data=st.data())
 def test_a_plot_of_any_numbers(run, data):
+    whole = EpochRow.read_table()
     for path in (paths.HISTORY, paths.EPOCHS):
         header, *rows = [line.split(",") for line in path.read_text().splitlines()]
         for _ in range(data.draw(st.integers(0, 4))):
@@ -354,8 +350,7 @@ def test_a_plot_of_any_numbers(run, data):
             row[column] = repr(data.draw(NUMBERS))
         path.write_text("\n".join(map(",".join, [header, *rows])) + "\n")
     with reading("plot"):
-        tables = read_table(paths.HISTORY, HISTORY_COLUMNS), read_table(paths.EPOCHS, EPOCH_COLUMNS)
-        figure = draw_run(*tables, "title")
+        figure = draw_run(HistoryRow.read_table(), EpochRow.read_table(), "title")
         figure.set_dpi(20)
         figure.draw_without_rendering()
-    test_report.epoch_table(2).to_csv(paths.EPOCHS, index=False)
+    EpochRow.write_table(whole)

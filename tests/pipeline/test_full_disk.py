@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from tests.conftest import ROOT, SmallDisk
 from tests.support.faulty_server import DATA, Server
+from tests.support.report_files import epoch_rows, history_rows
 from tests.support.small_training import NoRun, lay_out_tokens
 from tinystories.common import paths
 from tinystories.common.files import copy_file, write_json, write_text
@@ -29,7 +29,7 @@ from tinystories.encoding.writer import write_tokens
 from tinystories.evaluation.evaluate import evaluate
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
-from tinystories.reporting.plot import EPOCH_COLUMNS, HISTORY_COLUMNS, plot_run
+from tinystories.reporting.figure import plot_run
 from tinystories.sources.official import fetch
 from tinystories.sources.prepare import prepare
 from tinystories.tokenizer_training.bpe import save_tokenizer
@@ -73,10 +73,6 @@ def final_files(directory: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file() and not passing(path)}
 
 
-def table(columns: tuple[str, ...]) -> pd.DataFrame:
-    return pd.DataFrame([{column: float(row) for column in columns} for row in range(1, 4)])
-
-
 Write = Callable[[int], object]  # the argument makes one content differ from the other
 
 
@@ -104,7 +100,7 @@ def writes(
         "table": (paths.HISTORY, lambda n: write_text(paths.HISTORY, f"step,loss\n{n},1.0\n" * 999)),
         "metrics": (paths.EVALUATION, lambda n: write_json(paths.EVALUATION, {"valid_loss": [n] * 5000})),
         "sample": (paths.SAMPLES, lambda n: copy_file(source, paths.SAMPLES / "epoch_1.md")),
-        "plot": (paths.PLOT, lambda n: plot_run(table(HISTORY_COLUMNS), table(EPOCH_COLUMNS), paths.PLOT, f"GPT {n}")),
+        "plot": (paths.PLOT, lambda n: plot_run(history_rows(3), epoch_rows(3), paths.PLOT, f"GPT {n}")),
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.kill_points import ENDING, KILL_POINTS, Chain, Kill
 from tests.support.repository import Repository, new_repository
 from tests.support.troubles import Trouble
-from tinystories.tracking import async_logger as live_run
+from tinystories.tracking import async_logger
 from tinystories.tracking.async_logger import AsyncRunLogger
 
 KILLS = (
@@ -70,8 +70,8 @@ def test_stopped_logger_waits_less_than_a_finished_one(
 ) -> None:
     """A stopped training should be gone within ten seconds, and its state has to be saved in them too."""
     over = threading.Event()
-    monkeypatch.setattr(live_run, "open_live", lambda **_: over.wait(60))
-    monkeypatch.setattr(live_run, "MAX_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(async_logger, "open_run_to_log", lambda **_: over.wait(60))
+    monkeypatch.setattr(async_logger, "MAX_STOP_SECONDS", 0.01)
     run = AsyncRunLogger(
         uri="http://localhost:1", experiment="e", root=tmp_path, key="k", run_id=None, name=None, params={}, tags={}
     )

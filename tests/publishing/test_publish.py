@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from tests.support.mlflow_record import (
+from tests.support.mlflow_runs import (
     ENVIRONMENT,
     EPOCHS,
     HISTORY,
@@ -17,7 +17,7 @@ from tests.support.mlflow_record import (
     change_run_file,
     client_of,
     runs,
-    stream,
+    start_logger,
 )
 from tinystories.common import paths
 from tinystories.common.errors import UserError
@@ -26,25 +26,7 @@ from tinystories.publishing.publish import publish
 from tinystories.tracking.mlflow_store import tracking_uri
 
 
-@pytest.mark.parametrize(
-    ("environment", "configured", "expected"),
-    [
-        ("http://a.example", "http://b.example", "http://a.example"),
-        ("", "http://b.example", "http://b.example"),
-        ("", "", "sqlite:///{root}/mlflow.db"),
-        ("", "sqlite:///sub/other.db", "sqlite:///{root}/sub/other.db"),
-        ("sqlite:////elsewhere/m.db", "", "sqlite:////elsewhere/m.db"),
-    ],
-)
-def test_the_address_is_the_environments_else_the_parameters_else_a_file_at_the_root(
-    tmp_path, monkeypatch, environment, configured, expected
-):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
-    root = tmp_path / "a b ö"
-    assert tracking_uri(configured, root) == expected.replace("{root}", root.as_posix())
-
-
-def test_publish_makes_the_whole_run_from_the_files(root, files):
+def test_publish_creates_the_whole_run(root, files):
     run_id = publish(load_params(), root)
 
     client = client_of(root)
@@ -53,7 +35,7 @@ def test_publish_makes_the_whole_run_from_the_files(root, files):
     assert (run.info.status, run.info.run_name) == ("FINISHED", "train-1a2b3c4d")
     assert run.info.end_time - run.info.start_time == 12_000
     times = [metric.timestamp - run.info.start_time for metric in client.get_metric_history(run_id, "train/loss")]
-    assert times == [row["seconds"] * 1000 for row in HISTORY]
+    assert times == [row.seconds * 1000 for row in HISTORY]
     assert run.data.params["model.embedding_size"] == "256"
     assert json.loads(run.data.params["sample.prompts"])[2] == "The old dragon was sad because"
     assert run.data.tags["pipeline.key"] == KEY
@@ -76,21 +58,21 @@ def test_publish_makes_the_whole_run_from_the_files(root, files):
     assert not (files / "mlruns").exists() and not (files / "mlflow.db").exists()
 
 
-def test_the_loss_table_and_the_data_are_what_mlflow_itself_reads(root, files, monkeypatch):
+def test_publish_writes_what_mlflow_reads(root, files, monkeypatch):
     import mlflow.data
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri("", root))  # load_table looks there, whoever asks
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri("", root))  # load_table looks there
     run_id = publish(load_params(), root)
 
     client = client_of(root)
     run = client.get_run(run_id)
     table = client.load_table(run.info.experiment_id, "epochs.json", run_ids=[run_id])
-    assert table.to_dict("records") == [pytest.approx(row) for row in EPOCHS]
+    assert table.to_dict("records") == [pytest.approx(row.model_dump()) for row in EPOCHS]
     source = mlflow.data.get_source(run.inputs.dataset_inputs[0].dataset)
     assert source.to_dict() == {"tags": {"generator": "v1"}}
 
 
-def test_publishing_again_changes_nothing_but_what_the_files_changed(root, files):
+def test_publish_again_sends_only_changes(root, files):
     first = publish(load_params(), root)
     paths.REPORT.write_text("# Better told\n")
     second = publish(load_params(), root)
@@ -105,13 +87,13 @@ def test_publishing_again_changes_nothing_but_what_the_files_changed(root, files
     assert client.get_run(first).data.tags["mlflow.note.content"] == "# Better told\n"
 
 
-def test_a_run_is_found_by_key_where_the_id_is_of_another_store(root, files):
+def test_publish_finds_a_run_by_key(root, files):
     first = publish(load_params(), root)
     change_run_file(run_id="0" * 32)
     assert publish(load_params(), root) == first
 
 
-def test_a_run_that_is_gone_is_made_again_from_the_files(root, files, tmp_path, fresh_database):
+def test_publish_recreates_a_run_that_is_gone(root, files, tmp_path, fresh_database):
     first = publish(load_params(), root)
     change_run_file(run_id=first)
     client = client_of(root)
@@ -127,7 +109,7 @@ def test_a_run_that_is_gone_is_made_again_from_the_files(root, files, tmp_path, 
     assert_complete_and_single(client_of(clone), third)
 
 
-def test_another_key_or_another_experiment_has_a_run_of_its_own(root, files):
+def test_publish_creates_a_run_for_each_key_and_experiment(root, files):
     first = publish(load_params(), root)
     change_run_file(run_id=first)
     values = yaml.safe_load(paths.PARAMS.read_text())
@@ -139,18 +121,18 @@ def test_another_key_or_another_experiment_has_a_run_of_its_own(root, files):
     assert (len(runs(client)), len(runs(client, "elsewhere"))) == (2, 1)
 
 
-def test_an_experiment_that_was_deleted_is_named_and_how_to_restore_it(root, files, capsys):
+def test_publish_names_a_deleted_experiment(root, files, capsys):
     publish(load_params(), root)
     client = client_of(root)
     number = client.get_experiment_by_name("tinystories").experiment_id
     client.delete_experiment(number)
     with pytest.raises(UserError, match=f"mlflow.experiment is 'tinystories'.*restore --experiment-id {number}"):
         publish(load_params(), root)
-    assert stream(root).close("FINISHED", timeout=60) is None
+    assert start_logger(root).close("FINISHED", timeout=60) is None
     assert capsys.readouterr().out.count("warning: MLflow at sqlite") == 1
 
 
-def test_a_long_report_is_cut_between_lines_and_whole_as_an_artifact(root, files):
+def test_publish_cuts_a_long_report_in_the_tag_only(root, files):
     report = "".join(f"line {number} of a long report\n" for number in range(1000))
     paths.REPORT.write_text(report)
     run_id = publish(load_params(), root)
@@ -159,28 +141,7 @@ def test_a_long_report_is_cut_between_lines_and_whole_as_an_artifact(root, files
     assert (root / "mlartifacts" / run_id / "artifacts" / "report.md").read_text() == report
 
 
-@pytest.mark.parametrize(
-    ("path", "content", "message"),
-    [
-        (paths.HISTORY, "step,loss\n1,2\n", "history.csv, line 2: 'seconds' is missing"),
-        (paths.EPOCHS, "step,seconds,train_loss\n1,2,much\n", "epochs.csv, line 2: could not convert .*'much'"),
-        (paths.EVALUATION, "{}", "evaluate.json: 'valid_loss' is missing"),
-        (paths.RUN, '{"run_id": null}', "run.json: 'key' is missing"),
-        (paths.PLOT, None, "plot.png: no such file"),
-    ],
-)
-def test_a_bad_file_is_named_before_anything_is_sent(root, files, path, content, message):
-    if content is None:
-        path.unlink()
-    else:
-        path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        publish(load_params(), root)
-    assert client_of(root).get_experiment_by_name("tinystories") is None
-    assert not paths.RECEIPT.exists()
-
-
-def test_credentials_go_nowhere(root, files):
+def test_publish_sends_no_credentials(root, files):
     """Parameters with credentials are refused; where they come all the same, they are cut off."""
     stories, server = "https://somebody:hunter2@host.example/x.txt?sig=t0ken", "http://somebody:hunter2@host.example/"
     params, text = load_params(), paths.PARAMS.read_text()
@@ -208,7 +169,7 @@ def test_credentials_go_nowhere(root, files):
 
 
 @pytest.mark.parametrize("bad_server", ["dead", "broken"], indirect=True)
-def test_publish_fails_in_one_line_and_leaves_no_receipt(root, files, bad_server, monkeypatch, capsys):
+def test_publish_fails_in_one_line_without_a_receipt(root, files, bad_server, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bad_server)
     with pytest.raises(UserError) as failure:
         publish(load_params(), root)
@@ -219,20 +180,7 @@ def test_publish_fails_in_one_line_and_leaves_no_receipt(root, files, bad_server
     assert not paths.RECEIPT.exists()
 
 
-def test_a_store_that_cannot_be_written_is_said_at_once(root, files, monkeypatch):
+def test_publish_names_a_store_without_a_directory(root, files, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all/mlflow.db")
     with pytest.raises(UserError, match="/nowhere/at/all is no directory"):
         publish(load_params(), root)
-
-
-def test_a_run_whose_clock_was_set_back_does_not_end_before_it_started(root, files):
-    change_run_file(ended="2026-11-02T09:00:00+00:00")
-    run = client_of(root).get_run(publish(load_params(), root))
-    assert run.info.start_time == run.info.end_time
-    points = client_of(root).get_metric_history(run.info.run_id, "train/loss")
-    assert {point.timestamp for point in points} == {run.info.start_time}
-
-    change_run_file(run_id=run.info.run_id, started="2026-11-01T09:00:00+00:00", ended="2026-11-01T10:00:00+00:00")
-    publish(load_params(), root)
-    run = client_of(root).get_run(run.info.run_id)
-    assert run.info.start_time <= run.info.end_time

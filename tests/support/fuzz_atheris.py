@@ -4,6 +4,7 @@ It needs `pip install atheris`, which is no part of the environment because ther
 system. The options are libFuzzer's. tests/common/test_fuzz.py does the same by rules, in the suite.
 """
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["tinystories", "yaml", "json", "csv"]):
+    from tinystories.common import paths
+    from tinystories.common.artifacts import HistoryRow
     from tinystories.common.errors import UserError
     from tinystories.common.params import load_params
     from tinystories.common.reading import read_json
     from tinystories.corpus.stories import read_stories
     from tinystories.model.checkpoint import load_checkpoint
-    from tinystories.reporting.plot import HISTORY_COLUMNS, read_table
     from tinystories.tokenization.token_files import read_meta
     from tinystories.tokenization.tokenizer import load_tokenizer
     from tinystories.training.resume import ResumeCheckpoint
@@ -36,10 +38,17 @@ def state(path: Path) -> None:
     assert ResumeCheckpoint(saved.parent).load({}) is None
 
 
+def table(path: Path) -> None:
+    os.chdir(path.parent)
+    paths.HISTORY.parent.mkdir(exist_ok=True)
+    path.rename(paths.HISTORY)
+    HistoryRow.read_table()
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "params": load_params,
     "json": read_json,
-    "table": lambda path: read_table(path, HISTORY_COLUMNS),
+    "table": table,
     "meta": read_meta,
     "tokenizer": load_tokenizer,
     "stories": lambda path: sum(map(len, read_stories(path, block_size=16))),

@@ -41,7 +41,8 @@ RESULTS = "results.py:write_results results.py:train_metrics"
 FILES = " files.py:atomic_write files.py:write_text"
 STORE = (
     " sqlalchemy_store.py:create_run sqlalchemy_store.py:log_batch sqlalchemy_store.py:_log_metrics_once"
-    " sqlalchemy_store.py:_insert_metrics sqlalchemy_store.py:log_inputs mlflow_run.py:log mlflow_run.py:describe"
+    " sqlalchemy_store.py:_insert_metrics sqlalchemy_store.py:log_inputs"
+    " mlflow_run.py:log_metrics mlflow_run.py:log_params_and_tags"
 )
 DVC = (
     "stage/cache.py:save stage/__init__.py:save_outs stage/__init__.py:commit dvcfile.py:dump_stages"
@@ -58,17 +59,17 @@ KILL_POINTS = (  # in the pipeline's order
     KillPoint("writing the state", "train", "resume.py:save" + FILES, 60),
     KillPoint("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
     KillPoint("sampling", "train", "generate.py:generate decoder.py:_forward samples.py:render_samples", 60),
-    KillPoint("streaming to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
+    KillPoint("logging to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
     KillPoint("writing results", "train", f"{RESULTS} checkpoint.py:save_checkpoint", 25, again=True),
     KillPoint("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),
     KillPoint("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
     KillPoint("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),
     KillPoint("evaluating", "evaluate", "evaluation/evaluate.py:evaluate loss_eval.py:evaluate_loss" + FILES, 50),
-    KillPoint("drawing", "plot", "reporting/plot.py:plot_run report.py:write_report" + FILES, 25),
+    KillPoint("drawing", "plot", "reporting/figure.py:plot_run report.py:write_report" + FILES, 25),
     KillPoint(
         "publishing",
         "publish",
-        "publishing/publish.py:_send_all mlflow_run.py:text run_choice.py:of_record" + STORE,
+        "publishing/publish.py:_send_all mlflow_run.py:log_text run_choice.py:run_to_publish" + STORE,
         80,
     ),
     KillPoint("between stages", "dvc", DVC, 300),

@@ -20,10 +20,10 @@ class NoRun:
     def __init__(self, **known: Any) -> None:
         pass
 
-    def log(self, step: int, metrics: object) -> None:
+    def log_metrics(self, step: int, metrics: object) -> None:
         pass
 
-    def text(self, path: str, content: str) -> None:
+    def log_text(self, path: str, content: str) -> None:
         pass
 
     def close(self, status: str) -> None:

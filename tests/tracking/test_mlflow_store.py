@@ -1,8 +1,5 @@
-"""Where the record is kept: databases that are moved, copied and shared, directories with signs in their names."""
+"""The store: its address, databases that are moved, copied and shared, directories with any name."""
 
-import ctypes
-import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,37 +11,45 @@ from urllib.request import url2pathname
 
 import pytest
 
-from tests.support.mlflow_record import KEY, artifacts, change_run_file, client_of, runs
+from tests.support.mlflow_runs import (
+    KEY,
+    artifacts,
+    change_run_file,
+    client_of,
+    publish_in_a_process,
+    runs,
+)
 from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.params import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking.mlflow_store import connect, tracking_uri
 
-PUBLISH = """
-import sys
-from pathlib import Path
-from tinystories.common.params import load_params
-from tinystories.tracking.mlflow_run import publish
-publish(load_params(), Path(sys.argv[1]))
-"""
+
+@pytest.mark.parametrize(
+    ("environment", "configured", "expected"),
+    [
+        ("http://a.example", "http://b.example", "http://a.example"),
+        ("", "http://b.example", "http://b.example"),
+        ("", "", "sqlite:///{root}/mlflow.db"),
+        ("", "sqlite:///sub/other.db", "sqlite:///{root}/sub/other.db"),
+        ("sqlite:////elsewhere/m.db", "", "sqlite:////elsewhere/m.db"),
+    ],
+)
+def test_tracking_uri_prefers_the_environment(tmp_path, monkeypatch, environment, configured, expected):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    root = tmp_path / "a b ö"
+    assert tracking_uri(configured, root) == expected.replace("{root}", root.as_posix())
+
 
 OPEN_A_RUN = """
 import sys
 from pathlib import Path
-from tinystories.tracking.mlflow_run import open_live
-run = open_live(uri=sys.argv[1], experiment="tinystories", root=Path(sys.argv[2]), key=sys.argv[3], params={},
+from tinystories.tracking.mlflow_run import open_run_to_log
+run = open_run_to_log(uri=sys.argv[1], experiment="tinystories", root=Path(sys.argv[2]), key=sys.argv[3], params={},
                 run_id=None, name=None)
 print(run.id)
 """
-
-
-def publish_apart(root: Path) -> str:
-    """As a stage does it, in a process of its own: MLflow remembers for as long as it lives where a run's files are."""
-    command = [sys.executable, "-c", PUBLISH, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    return done.stdout
 
 
 def places(root: Path) -> dict[str, set[Path]]:
@@ -89,28 +94,28 @@ def assert_all_in(root: Path) -> None:
         assert all(place.exists() for place in found[table]), found
 
 
-def test_a_moved_repository_records_where_it_is_now_and_finds_its_earlier_runs(root, recorded):
+def test_moved_repository_keeps_its_runs(root, recorded):
     for there in (root.with_name("moved to ü"), root):  # and back
         before = root if there != root else root.with_name("moved to ü")
         before.rename(there)
         change_run_file(key=there.name.encode().hex()[:8] * 8)
-        said = publish_apart(there)
+        said = publish_in_a_process(there)
         assert (
             f"MLflow's files go to {there / 'mlartifacts'} from now on, no longer to {before / 'mlartifacts'}" in said
         )
-        assert "no longer" not in publish_apart(there)  # said once
+        assert "no longer" not in publish_in_a_process(there)  # said once
         assert not before.exists()
         assert_all_in(there)
 
 
-def test_a_copy_beside_the_original_records_in_itself_and_leaves_the_original_alone(root, recorded):
-    copy = root.with_name("beside")
+def test_copy_never_writes_to_the_original(root, recorded):
+    copy = root.with_name("copy of it")
     shutil.copytree(root, copy)
     before = tree(root)
     paths.REPORT.write_text("# Told again\n")  # of the run that both have
-    publish_apart(copy)
+    publish_in_a_process(copy)
     change_run_file(key="c" * 64)
-    publish_apart(copy)
+    publish_in_a_process(copy)
     assert tree(root) == before
     assert_all_in(copy)
     report = f"mlartifacts/{recorded}/artifacts/report.md"
@@ -118,21 +123,21 @@ def test_a_copy_beside_the_original_records_in_itself_and_leaves_the_original_al
 
     before = tree(copy)
     change_run_file(key="d" * 64)
-    publish_apart(root)
+    publish_in_a_process(root)
     assert tree(copy) == before
     assert_all_in(root)
 
 
-def test_a_copy_without_the_artifacts_finds_them_in_the_original_and_writes_none_there(root, recorded):
-    copy = root.with_name("beside")
+def test_copy_without_artifacts_reads_those_of_the_original(root, recorded):
+    copy = root.with_name("copy of it")
     copy.mkdir()
     shutil.copy(root / "mlflow.db", copy)
     before = tree(root)
     change_run_file(key="c" * 64)
-    publish_apart(copy)
+    publish_in_a_process(copy)
     assert root / "mlartifacts" / recorded / "artifacts" in places(copy)["runs"]
     change_run_file(key=KEY)
-    publish_apart(copy)
+    publish_in_a_process(copy)
     assert all(place.is_relative_to(copy) and place.exists() for place in places(copy)["runs"])
     assert tree(root) == before
 
@@ -141,7 +146,7 @@ SIGNS = ["feature%2Fdragons", "why?x=1", "100 % a#b + ü@c;d&e='f'"]
 
 
 @pytest.mark.parametrize("name", SIGNS)
-def test_a_directory_may_have_any_name(files, root, fresh_database, name, monkeypatch):
+def test_directory_may_have_any_name(files, root, fresh_database, name, monkeypatch):
     from mlflow.tracking._tracking_service.utils import _get_default_tracking_uri
 
     place = root.parent / "place"
@@ -160,7 +165,7 @@ def test_a_directory_may_have_any_name(files, root, fresh_database, name, monkey
     assert _get_default_tracking_uri() == "sqlite:///mlflow.db"
 
 
-def test_a_new_database_in_such_a_directory(tmp_path, root):
+def test_connect_creates_a_database_in_any_directory(tmp_path, root):
     there = tmp_path / "place" / "50%25?"
     there.mkdir(parents=True)
     connect(tracking_uri("", there))
@@ -168,7 +173,7 @@ def test_a_new_database_in_such_a_directory(tmp_path, root):
     assert sorted(path.name for path in there.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
-def test_several_clones_may_open_a_fresh_database_at_once(tmp_path, root):
+def test_clones_open_a_new_database_at_once(tmp_path, root):
     shared = tmp_path / "shared"
     shared.mkdir()
     for name in ("m.db.part", "m.db.part-journal"):
@@ -195,62 +200,8 @@ def test_several_clones_may_open_a_fresh_database_at_once(tmp_path, root):
     assert not any(path for clone in clones for path in clone.iterdir())
 
 
-def test_a_lock_that_may_not_be_had_is_one_line(root, files):
+def test_lock_failure_is_one_line(root, files):
     (root / "mlflow.db.lock").mkdir()
     with pytest.raises(UserError, match=r"^MLflow at sqlite:.*mlflow\.db\.lock.*run again") as failure:
         publish(load_params(), root)
     assert "\n" not in str(failure.value)
-
-
-def as_an_ordinary_user() -> None:
-    """Give up root's right to write what is read-only, for good, with the next program that is executed."""
-    if os.geteuid() == 0 and ctypes.CDLL(None).prctl(24, 1) != 0:  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
-        raise OSError("root's rights cannot be given up here")
-
-
-@pytest.mark.parametrize("linked", [False, True])
-def test_read_only_files_can_be_published_again_and_again(root, files, linked):
-    """As DVC leaves its outputs with `cache.type hardlink,symlink`."""
-    cache = files.parent / "cache"
-    for number, path in enumerate(sorted((*paths.CHECKPOINT.iterdir(), *paths.SAMPLES.iterdir(), paths.PLOT))):
-        path.chmod(0o444)
-        if linked:
-            cache.mkdir(exist_ok=True)
-            path.rename(cache / str(number))
-            path.symlink_to(cache / str(number))
-    for report in ("# First\n", "# Second\n"):
-        paths.REPORT.write_text(report)
-        command = [sys.executable, "-c", PUBLISH, str(root)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=as_an_ordinary_user)
-        assert done.returncode == 0, done.stdout + done.stderr
-        for file in (root / "mlartifacts").rglob("*"):
-            assert file.is_dir() or file.stat().st_mode & 0o777 == 0o666 & ~umask(), file
-        # As an earlier version, or somebody, has left them.
-        for file in (root / "mlartifacts").rglob("*"):
-            if file.is_file():
-                file.chmod(0o444)
-    assert (root / "mlartifacts").rglob("report.md").__next__().read_text() == "# Second\n"
-
-
-def umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def test_the_data_of_many_files_is_named_as_far_as_mlflow_takes_it(root, files):
-    import mlflow.data
-
-    manifest = json.loads(paths.RAW_MANIFEST.read_text())
-    books = [
-        {"path": f"books/{number:04}_Geschichten für Kinder.txt", "bytes": 90, "stories": 1, "sha256": "c" * 64}
-        for number in range(6000)
-    ]
-    manifest["detail"] = {"train": books, "held_out": 0.1}
-    paths.RAW_MANIFEST.write_text(json.dumps(manifest))
-    run_id = publish(load_params(), root)
-    dataset = client_of(root).get_run(run_id).inputs.dataset_inputs[0].dataset
-    assert 50_000 < len(dataset.source) <= 65_535
-    *named, more = mlflow.data.get_source(dataset).to_dict()["tags"]["train"]
-    assert named == books[: len(named)] and len(named) > 300
-    assert more == "... (6,000 in all; data/raw/manifest.json has all)"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from tinystories.common import paths
 from tinystories.common.errors import UserError, shorten
@@ -74,13 +74,12 @@ class Row(Values):
         rows = read_csv(cls.PATH, cls.STAGE)
         if not rows:
             raise UserError(f"{cls.PATH}: no row below the header; {_remedy(cls.STAGE)}")
-        read = []
-        for number, row in enumerate(rows, start=1):
-            try:
-                read.append(cls.model_validate(row, strict=False))
-            except ValidationError as error:
-                raise UserError(f"{cls.PATH}, row {number}: {_problem(error)}; {_remedy(cls.STAGE)}") from None
-        return read
+        table = TypeAdapter[list[Self]](Annotated[list[cls], FailFast()])  # type: ignore[arg-type, valid-type]
+        try:
+            return table.validate_python(rows, strict=False)  # text becomes numbers
+        except ValidationError as error:
+            row, *_ = error.errors(include_url=False)[0]["loc"]
+            raise UserError(f"{cls.PATH}, row {int(row) + 1}: {_problem(error)}; {_remedy(cls.STAGE)}") from None
 
     @classmethod
     def write_table(cls, rows: Iterable[Self]) -> None:
@@ -99,12 +98,14 @@ def _remedy(stage: str) -> str:
 def _problem(error: ValidationError) -> str:
     """The first of pydantic's findings: the key, what was found, what was expected."""
     problem = error.errors(include_url=False)[0]
-    key, context = ".".join(map(str, problem["loc"])), problem.get("ctx", {})
+    key = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without the number of a row
+    context = problem.get("ctx", {})
     if problem["type"] == "missing":
         return f"{key} is missing"
     expected = {
         "int_type": "a whole number",
         "int_parsing": "a whole number",
+        "int_parsing_size": "a whole number",
         "int_from_float": "a whole number",
         "float_type": "a number",
         "float_parsing": "a number",
@@ -113,7 +114,7 @@ def _problem(error: ValidationError) -> str:
         "string_type": "text",
         "dict_type": "an object",
         "model_type": "an object",
-        "greater_than_equal": f"at least {context.get('ge')}",
+        "greater_than_equal": f"at least {context.get('ge', 0):g}",
         "less_than_equal": f"at most {context.get('le', 0):g}",
         "string_pattern_mismatch": "64 hexadecimal digits",
         "value_error": str(context.get("error")),
@@ -208,6 +209,22 @@ class TrainMetrics(JsonFile):
     seconds: Figure  # of the whole stage
 
 
+class Environment(Values):
+    """What a training ran on. More keys may follow, such as a CPU's vector units."""
+
+    model_config = ConfigDict(extra="allow")
+
+    device: str
+    device_name: str
+    precision: str
+    compiled: bool
+    torch: str
+    python: str
+    platform: str
+    threads: Count
+    git_commit: str | None
+
+
 class Run(JsonFile):
     """The training as it ran: its key, its MLflow run, and what it ran on."""
 
@@ -218,7 +235,7 @@ class Run(JsonFile):
     name: str | None
     started: Time
     ended: Time
-    environment: dict[str, str | int | bool | None]
+    environment: Environment
 
 
 class Evaluation(JsonFile):

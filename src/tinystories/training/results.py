@@ -3,7 +3,7 @@
 import statistics
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, HistoryRow, Run, TrainMetrics
+from tinystories.common.artifacts import Environment, EpochRow, HistoryRow, Run, TrainMetrics
 from tinystories.common.files import write_text
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
@@ -30,7 +30,7 @@ def write_results(state: TrainerState, model: GPT, key: str, name: str | None) -
         name=name,
         started=state.started,
         ended=state.ended,
-        environment=state.environment,
+        environment=Environment.model_validate(state.environment),
     ).write()
 
 

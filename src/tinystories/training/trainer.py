@@ -182,7 +182,7 @@ class Trainer:
         state.last_logged_step, state.last_logged_seconds = state.step, state.train_seconds
         state.epoch_loss_sum += loss_sum
         self._step.loss_sum.zero_()
-        self._logger.log(state.step, history_metrics(row.model_dump()))
+        self._logger.log_metrics(state.step, history_metrics(row))
         bar.advance(0, f"step {state.step:,}, loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def _check_finite(self, name: str, value: float) -> None:
@@ -210,9 +210,9 @@ class Trainer:
         state.samples.append(page)
         state.epoch_loss_sum = 0.0
         write_tables(state)
-        self._logger.log(state.step, epoch_metrics(row.model_dump()))
-        self._logger.text(f"samples/epoch_{number}.md", page)
-        self._logger.text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
+        self._logger.log_metrics(state.step, epoch_metrics(row))
+        self._logger.log_text(f"samples/epoch_{number}.md", page)
+        self._logger.log_text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
         info(
             f"Epoch {number}: train loss {row.train_loss:.4f} (PPL {row.train_ppl:,.2f}), "
             f"valid loss {row.valid_loss:.4f} (PPL {row.valid_ppl:,.2f}), {row.valid_bits_per_byte:.4f} bits per byte"

@@ -1,0 +1,64 @@
+"""Read what the files of the stages say of a training, in the form in which MLflow gets it."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from tinystories.common import paths
+from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
+from tinystories.common.errors import UserError
+from tinystories.common.urls import redact
+from tinystories.tracking.metrics import epoch_metrics, final_metrics, history_metrics
+from tinystories.tracking.run_data import Dataset, MetricPoint, RunData
+
+
+def read_run_data() -> RunData:
+    """Read and check all files in the current directory. Errors: UserError where one is missing or damaged."""
+    for path in (paths.CHECKPOINT, paths.SAMPLES, paths.PLOT, paths.REPORT, paths.PARAMS):
+        if not path.exists():
+            raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
+    run, manifest = Run.read(), Manifest.read()
+    epochs = EpochRow.read_table()
+    started = _milliseconds(run.started)
+    ended = max(started, _milliseconds(run.ended))  # the clock may have been set back
+
+    def timestamp(row: HistoryRow | EpochRow) -> int:
+        return min(started + round(1000 * row.seconds), ended)
+
+    history_points = [_points(history_metrics(row), timestamp(row), row.step) for row in HistoryRow.read_table()]
+    epoch_points = [_points(epoch_metrics(row), timestamp(row), row.step) for row in epochs]
+    return RunData(
+        run_id=run.run_id,
+        key=run.key,
+        name=run.name,
+        started=started,
+        ended=ended,
+        environment=run.environment.model_dump(),
+        training_points=[point for row in (*history_points, *epoch_points) for point in row],
+        final_points=_points(final_metrics(Evaluation.read()), ended, TrainMetrics.read().steps),
+        epoch_table={
+            "columns": list(EpochRow.model_fields),
+            "data": [list(row.model_dump().values()) for row in epochs],
+        },
+        datasets=[
+            Dataset(manifest.source, file.sha256, context, manifest.detail, json.dumps(file.model_dump()))
+            for file, context in ((manifest.train, "training"), (manifest.valid, "validation"))
+        ],
+        report=_read_report(),
+    )
+
+
+def _milliseconds(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def _points(metrics: Mapping[str, float], timestamp: int, step: int) -> list[MetricPoint]:
+    return [MetricPoint(name, value, timestamp, step) for name, value in metrics.items()]
+
+
+def _read_report() -> str:
+    try:
+        return redact(paths.REPORT.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        problem = f"{paths.REPORT}: not UTF-8 at byte {error.start}"
+        raise UserError(f"{problem}; run the stage that writes it again (dvc repro -f -s plot)") from None

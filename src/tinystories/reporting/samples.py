@@ -1,0 +1,58 @@
+"""The samples in the report, read from the pages of samples that train and evaluate write."""
+
+import re
+from pathlib import Path
+
+from tinystories.common import paths
+from tinystories.common.artifacts import EpochRow
+from tinystories.common.errors import UserError
+from tinystories.reporting.markdown import escape
+from tinystories.reporting.series import evenly_spaced
+
+MAX_EPOCHS_WITH_SAMPLES = 6
+
+
+def epoch_samples(epochs: list[EpochRow]) -> list[str]:
+    """The first sample after each epoch, of at most six epochs."""
+    parts = []
+    for index in evenly_spaced(len(epochs), MAX_EPOCHS_WITH_SAMPLES):
+        epoch = epochs[index].epoch
+        sections = _sections(paths.SAMPLES / f"epoch_{epoch}.md", "train")
+        parts += [f"### After epoch {epoch}", next(iter(sections.values()))]
+    return parts
+
+
+def final_samples() -> list[str]:
+    """All samples of the finished model."""
+    sections = _sections(paths.FINAL_SAMPLES, "evaluate")
+    return [part for title, body in sections.items() for part in (f"#### {escape(title)}", body)]
+
+
+def _sections(path: Path, stage: str) -> dict[str, str]:
+    """The samples of one page by heading, every line escaped. Errors: UserError where there is none."""
+    remedy = f"run the stage that writes it again (dvc repro -f -s {stage})"
+    try:
+        text = path.read_bytes().decode()  # not read_text, which takes a lone \r in a story for a line end
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro {stage})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as UTF-8 ({error}); {remedy}") from None
+    _, *sections = re.split(r"^## ", text.replace("\r\n", "\n"), flags=re.MULTILINE)
+    if not sections:
+        raise UserError(f"{path}: no sample in it; {remedy}")
+    return {title: _sample(body) for title, _, body in (section.partition("\n") for section in sections)}
+
+
+def _sample(body: str) -> str:
+    """A sample's lines, each a paragraph: quoted text stays quoted, the labels stay bold."""
+    blocks: list[str] = []
+    for line in body.split("\n"):
+        quoted, text = line.startswith(">"), line.removeprefix(">").strip()
+        if not text:
+            continue
+        shown = text if text in ("**Prompt**", "**Continuation**") and not quoted else escape(text)
+        if quoted and blocks and blocks[-1].startswith("> "):
+            blocks[-1] += f"\n>\n> {shown}"
+        else:
+            blocks.append(f"> {shown}" if quoted else shown)
+    return "\n\n".join(blocks)

@@ -1,0 +1,45 @@
+"""What is sent to MLflow of one training: metrics, data sets, the table of epochs and the report."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class MetricPoint(NamedTuple):
+    """One value of one metric. `timestamp`: milliseconds since 1970; `step`: optimizer steps done."""
+
+    name: str
+    value: float
+    timestamp: int
+    step: int
+
+
+class Dataset(NamedTuple):
+    """One file of stories that the training read. `detail`: where it is from. `profile`: its size, as JSON."""
+
+    name: str
+    sha256: str
+    context: str
+    detail: dict[str, Any]
+    profile: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything that the files of a finished training say. Times: milliseconds since 1970."""
+
+    run_id: str | None
+    key: str
+    name: str | None
+    started: int
+    ended: int
+    environment: dict[str, Any]
+    training_points: list[MetricPoint]
+    final_points: list[MetricPoint]  # of the evaluation
+    epoch_table: dict[str, list[Any]]  # `columns`, and `data` row by row
+    datasets: list[Dataset]
+    report: str
+
+    @property
+    def points(self) -> list[MetricPoint]:
+        """All points, of the training and of its evaluation."""
+        return self.training_points + self.final_points

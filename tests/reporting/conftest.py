@@ -1,0 +1,19 @@
+"""The parameters and the files that the report is made of."""
+
+import pytest
+
+from tests.support.report_files import write_run
+from tests.support.repository import ROOT
+from tinystories.common.params import Params, load_params
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run of two epochs, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    write_run(epochs=2)
