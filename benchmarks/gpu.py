@@ -85,7 +85,7 @@ def _train(
         engine.step(step)
         losses.append(engine.loss_sum.item())
         engine.loss_sum.zero_()
-    return losses, {name: tensor.detach().clone() for name, tensor in engine.tensors().items()}
+    return losses, {name: tensor.detach().clone() for name, tensor in engine.state_dict().items()}
 
 
 def waiting(device: torch.device, tiny: bool) -> Result:

@@ -53,7 +53,7 @@ MOMENTS = (  # in the pipeline's order
     Moment("writing stories", "download", "stories.py:write stories.py:_flush" + FILES, 300),
     Moment("training the tokenizer", "train_tokenizer", "bpe.py:train_tokenizer" + FILES, 30),
     Moment("writing tokens", "tokenize_to_memmap", "writer.py:write_tokens encoder.py:encode_stories" + FILES, 60),
-    Moment("in a step", "train", "training/step.py:step training/step.py:_run_once optimizer.py:update", 400),
+    Moment("in a step", "train", "training/step.py:step training/step.py:_step_body optimizer.py:update", 400),
     Moment("writing the state", "train", "resume.py:save" + FILES, 60),
     Moment("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
     Moment("sampling", "train", "generate.py:generate decoder.py:_forward samples.py:render_samples", 60),

@@ -38,10 +38,10 @@ from tinystories.training.backend import (
     tune_malloc,
 )
 from tinystories.training.conditions import Conditions, conditions_to_resume, find_conditions, use_threads
-from tinystories.training.optimizer import schedule
 from tinystories.training.resume import Progress, ResumeCheckpoint, lock_checkpoint
 from tinystories.training.retention import prune
 from tinystories.training.run_key import training_identity, training_key
+from tinystories.training.schedule import lr_factor
 from tinystories.training.step import TrainStep
 
 
@@ -164,7 +164,7 @@ class Training:
         """The last state stays: DVC has not recorded the results yet, and should it fail to, no step is done again."""
         # A clock that was set back meanwhile does not make it end before it started.
         self._progress.ended = max(_now(), _later(self._progress.started, self._progress.seconds))
-        self._state.save(self._engine.tensors(), self._progress)
+        self._state.save(self._engine.state_dict(), self._progress)
         prune(paths.training_states(), self._key)
         self._write_results()
 
@@ -212,7 +212,7 @@ class Training:
             "step": run.step,
             "tokens": self._tokens(run.step),
             "loss": round(loss, 6),
-            "learning_rate": float(f"{train.learning_rate * schedule(run.step - 1, train):.6g}"),
+            "learning_rate": float(f"{train.learning_rate * lr_factor(run.step - 1, train):.6g}"),
             "gradient_norm": float(f"{gradient_norm:.6g}"),
             "tokens_per_second": round(speed, 1),
             "seconds": round(run.train_seconds, 3),
@@ -311,15 +311,15 @@ class Training:
         run = self._progress
         run.seconds = time.monotonic() - self._clock
         run.run_id = self._live.run_id or run.run_id
-        self._state.save(self._engine.tensors(), run)
+        self._state.save(self._engine.state_dict(), run)
         self._saved_at = time.monotonic()
 
     def _resume(self) -> Progress | None:
-        saved = self._state.load(self._engine.tensors())
+        saved = self._state.load(self._engine.state_dict())
         if saved is None:
             return None
         tensors, progress = saved
-        self._engine.restore(tensors)
+        self._engine.load_state_dict(tensors)
         return progress
 
 
