@@ -59,8 +59,8 @@ class TrainStep:
             self._optimizer_state = gpu_optimizer.state
             return
         optimizer = Optimizer(self.model, config)
-        self._loss_and_grads, self._loss, self._update = self._autograd_loss_and_grads, self.model.loss, optimizer.update
-        self._optimizer_state = optimizer.state
+        self._loss, self._update = self.model.loss, optimizer.update
+        self._loss_and_grads, self._optimizer_state = self._autograd_loss_and_grads, optimizer.state
         if backend.compiled:
             if backend.device.type == "cpu":
                 compile_kernels(self.model.config.head_size, backend.dtype)

@@ -242,7 +242,7 @@ def orthogonalize_large(matrices: Tensor, margin: float, coefficients: Coefficie
 
 
 def baddbmm(added: Tensor, a: Tensor, b: Tensor, beta: float, alpha: float) -> Tensor:
-    """Compute beta * added + alpha * a @ b, without cuBLAS's copy of `added`. Shapes: (A, R, C), (A, R, I), (A, I, C)."""
+    """Return beta * added + alpha * a @ b, which cuBLAS does with a copy. Shapes: (A, R, C), (A, R, I), (A, I, C)."""
     count, rows, inner = a.shape
     columns, out = b.shape[2], torch.empty_like(added)
     grid = (triton.cdiv(rows, BLOCK_MATMUL), triton.cdiv(columns, BLOCK_MATMUL), count)

@@ -214,7 +214,7 @@ def _flatten_tokens(x: Tensor) -> Tensor:
 
 
 def _weight_grad(grad_out: Tensor, x: Tensor, grad: Tensor) -> None:
-    """Write the gradient of each layer's matrix, summed over tokens in fp32. Shapes: (L, N, O), (L, N, I), (L, O, I)."""
+    """Write the gradient of each layer's matrix, summed in fp32. Shapes: (L, N, O), (L, N, I) -> (L, O, I)."""
     if x.dtype == grad.dtype:
         torch.bmm(grad_out.mT, x, out=grad)
     else:
