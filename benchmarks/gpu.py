@@ -85,7 +85,7 @@ def _train(
         train_step.step(step)
         losses.append(train_step.loss_sum.item())
         train_step.loss_sum.zero_()
-    return losses, {name: tensor.detach().clone() for name, tensor in train_step.tensors().items()}
+    return losses, {name: tensor.detach().clone() for name, tensor in train_step.state_dict().items()}
 
 
 def waiting(device: torch.device, tiny: bool) -> Result:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from tinystories.common.params import ModelConfig
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
-from tinystories.training.optimizer import Optimizer
+from tinystories.training.optimizer import Optimizer, OptimizerConfig
 
 
 def some_tokens(rows: int, length: int, vocab_size: int = 300, seed: int = 0) -> torch.Tensor:
@@ -132,14 +132,14 @@ def test_loss_is_the_mean_of_each_tokens_surprise(random_model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_weight_learns(config, small_params, dtype):
     model = fresh(config, dtype=dtype)
-    optimizer = Optimizer(model, small_params.train)
+    optimizer = Optimizer(model, OptimizerConfig.from_params(small_params.train))
     for step in range(3):  # from the third step on, for the output projections begin as zero
         model.zero_grad()
         model.loss(some_tokens(4, 12, seed=step), some_tokens(4, 12, seed=step + 1)).backward()
         gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
         assert gradients.keys() == dict(model.named_parameters()).keys()
         assert all(gradient.isfinite().all() for gradient in gradients.values())
-        optimizer.update(gradients, torch.tensor(step))
+        optimizer.update(gradients, torch.tensor(step), torch.tensor(1.0))
     assert [name for name, gradient in gradients.items() if not gradient.any()] == []
 
 

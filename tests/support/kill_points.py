@@ -55,7 +55,7 @@ KILL_POINTS = (  # in the pipeline's order
     KillPoint("writing stories", "download", "stories.py:write stories.py:_flush" + FILES, 300),
     KillPoint("training the tokenizer", "train_tokenizer", "bpe.py:train_tokenizer" + FILES, 30),
     KillPoint("writing tokens", "tokenize_to_memmap", "writer.py:write_tokens encoder.py:encode_stories" + FILES, 60),
-    KillPoint("in a step", "train", "training/step.py:step training/step.py:_run_once optimizer.py:update", 400),
+    KillPoint("in a step", "train", "training/step.py:step training/step.py:_step_body optimizer.py:update", 400),
     KillPoint("writing the state", "train", "resume.py:save" + FILES, 60),
     KillPoint("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
     KillPoint("sampling", "train", "generate.py:generate decoder.py:_forward samples.py:render_samples", 60),

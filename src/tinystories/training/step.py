@@ -1,4 +1,4 @@
-"""The training step: one batch, forward, backward, clip, update. It never waits for the device."""
+"""The training step: forward, backward, clip and update on one batch. It never waits for the device."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import Backend
 from tinystories.training.batches import WindowSampler
 from tinystories.training.gpu.cuda_graph import CudaGraph
-from tinystories.training.optimizer import Optimizer
+from tinystories.training.optimizer import Optimizer, OptimizerConfig
+from tinystories.training.schedule import lr_factor
 
 if TYPE_CHECKING:
     from tinystories.training.gpu.step import GpuStep
@@ -25,105 +26,114 @@ PREFETCH_BATCHES = 64  # read and sent to the device together: rarer, larger cop
 class TrainStep:
     """Model, optimizer and data of one training, on its device.
 
-    `loss_sum` adds up the steps' losses (nats a token) and `gradient_norm` is the last step's, before clipping; both
-    stay on the device, shape (), until somebody reads them.
+    `loss_sum` adds up the losses of the steps (nats a token) and `gradient_norm` is the last step's, before clipping.
+    Both stay on the device until they are read. Shapes: ().
     """
 
     def __init__(self, params: Params, vocab_size: int, tokens: TokenArray, backend: Backend) -> None:
-        self._backend = backend
-        self._windows = WindowSampler(tokens, params.model.context_length, params.train.batch_size, params.seed)
+        device, batch_shape = backend.device, (params.train.batch_size, params.model.context_length)
+        self._train = params.train
+        self._sampler = WindowSampler(tokens, params.model.context_length, params.train.batch_size, params.seed)
         self.model = GPT(params.model, vocab_size, backend.dtype)
         self.model.initialize(params.seed)
-        self.model.to(backend.device)
-        self._fused = _fused_step(self.model, params, backend)
-        if self._fused:
+        self.model.to(device)
+        self._gpu_step = _gpu_step(self.model, params, backend)
+        self._build_optimizer(backend)
+        self.loss_sum = torch.zeros((), device=device)
+        self.gradient_norm = torch.zeros((), device=device)
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._next_step = -1  # the value of `_step` on the device
+        self._batches = torch.zeros((PREFETCH_BATCHES, 2, *batch_shape), dtype=torch.int64, device=device)
+        self._lr_factors = torch.zeros(PREFETCH_BATCHES, device=device)
+        self._first_prefetched = -1  # step of the first of these batches
+        self._run = CudaGraph(self._step_body, device)
+
+    def _build_optimizer(self, backend: Backend) -> None:
+        """Choose how loss, gradients and updates are computed."""
+        config = OptimizerConfig.from_params(self._train)
+        if self._gpu_step:
             from tinystories.training.gpu.optimizer import GpuOptimizer
 
-            optimizer: Optimizer = GpuOptimizer(self.model, params.train, self._fused)
-            self._loss_and_gradients, self._update = self._fused.loss_and_grads, optimizer.update
-        else:
-            optimizer = Optimizer(self.model, params.train)
-            self._loss, self._update = self.model.loss, optimizer.update
-            self._loss_and_gradients = self._by_autograd
-            if backend.compiled:
-                if backend.device.type == "cpu":
-                    compile_kernels(params.model.head_size, backend.dtype)
-                self._loss = torch.compile(self._loss)
-                self._update = torch.compile(self._update)
-        self._memory = optimizer.state
-        self.loss_sum = torch.zeros((), device=backend.device)
-        self.gradient_norm = torch.zeros((), device=backend.device)
-        self._step = torch.zeros((), dtype=torch.int64, device=backend.device)
-        self._first = -1  # step of the first of the batches on the device
-        self._batches = torch.zeros(
-            (PREFETCH_BATCHES, 2, params.train.batch_size, params.model.context_length),  # inputs and targets
-            dtype=torch.int64,
-            device=backend.device,
-        )
-        self._run = CudaGraph(self._run_once, backend.device)
-        self._next = -1  # what `_step` says on the device, after the step before
+            gpu_optimizer = GpuOptimizer(self.model, config, self._gpu_step)
+            self._loss_and_grads, self._update = self._gpu_step.loss_and_grads, gpu_optimizer.update
+            self._optimizer_state = gpu_optimizer.state
+            return
+        optimizer = Optimizer(self.model, config)
+        self._loss, self._update = self.model.loss, optimizer.update
+        self._loss_and_grads, self._optimizer_state = self._autograd_loss_and_grads, optimizer.state
+        if backend.compiled:
+            if backend.device.type == "cpu":
+                compile_kernels(self.model.config.head_size, backend.dtype)
+            self._loss, self._update = torch.compile(self._loss), torch.compile(self._update)
 
     def step(self, step: int) -> None:
         """Train on the batch of this step (from 0)."""
         first = step - step % PREFETCH_BATCHES
-        if first != self._first:
-            rows = torch.from_numpy(self._windows.batches(first, PREFETCH_BATCHES))
-            batches = torch.stack((rows[..., :-1], rows[..., 1:]), dim=1)
-            if self._backend.device.type == "cuda":
-                batches = batches.pin_memory()  # else the copy would wait for the device
-            self._batches.copy_(batches, non_blocking=True)
-            self._first = first
-        if step != self._next:
+        if first != self._first_prefetched:
+            self._prefetch(first)
+        if step != self._next_step:
             self._step.fill_(step)
         self._run()
-        self._next = step + 1
+        self._next_step = step + 1
 
-    def _run_once(self) -> None:
-        # Not `self._batches[...]`, for which the host would have to know the number.
-        tokens, targets = self._batches.index_select(0, (self._step % PREFETCH_BATCHES).view(1))[0]
-        loss, gradients = self._loss_and_gradients(tokens, targets)
-        self.gradient_norm.copy_(self._update(gradients, self._step))
+    def _prefetch(self, first: int) -> None:
+        """Send the batches and the schedule's factors of PREFETCH_BATCHES steps to the device."""
+        windows = torch.from_numpy(self._sampler.batches(first, PREFETCH_BATCHES))
+        batches = torch.stack((windows[..., :-1], windows[..., 1:]), dim=1)  # inputs and targets
+        factors = torch.tensor([lr_factor(first + index, self._train) for index in range(PREFETCH_BATCHES)])
+        for target, source in ((self._batches, batches), (self._lr_factors, factors)):
+            # Pinned, because the copy would wait for the GPU otherwise.
+            target.copy_(source.pin_memory() if target.is_cuda else source, non_blocking=True)
+        self._first_prefetched = first
+
+    def _step_body(self) -> None:
+        # index_select, because the host would have to know the index for `self._batches[...]`.
+        index = (self._step % PREFETCH_BATCHES).view(1)
+        tokens, targets = self._batches.index_select(0, index)[0]
+        factor = self._lr_factors.index_select(0, index)[0]
+        loss, grads = self._loss_and_grads(tokens, targets)
+        self.gradient_norm.copy_(self._update(grads, self._step, factor))
         self.loss_sum += loss
         self._step += 1
 
-    def _by_autograd(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _autograd_loss_and_grads(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         loss = self._loss(tokens, targets)
         weights = dict(self.model.named_parameters())
-        gradients = torch.autograd.grad(loss, list(weights.values()))
-        return loss.detach(), dict(zip(weights, gradients, strict=True))
+        grads = torch.autograd.grad(loss, list(weights.values()))
+        return loss.detach(), dict(zip(weights, grads, strict=True))
 
     def evaluate_loss(
         self, tokens: TokenArray, text_bytes: int, on_step: Callable[[], None] | None = None
     ) -> EvalResult:
-        """Of all tokens of the file, with the weights as they are now."""
-        # Twice the training batch: without a backward pass there is room, and it needs no parameter of its own.
-        rows = 2 * self._batches.shape[2]
-        loss_sum = self._fused.loss_sum if self._fused else None
-        return evaluate_loss(self.model.inference_copy(), tokens, text_bytes, rows, on_step, loss_sum)
+        """Evaluate the current weights on all tokens of the file."""
+        # Without a backward pass there is memory for twice the batch, so that no parameter is needed.
+        batch_size = 2 * self._train.batch_size
+        loss_sum = self._gpu_step.loss_sum if self._gpu_step else None
+        return evaluate_loss(self.model.inference_copy(), tokens, text_bytes, batch_size, on_step, loss_sum)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that the steps to come depend on, by name."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors that the coming steps depend on, by name; they share memory with the training."""
         return {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
-            **{f"optimizer.{name}": tensor for name, tensor in self._memory.items()},
+            **{f"optimizer.{name}": tensor for name, tensor in self._optimizer_state.items()},
             "loss_sum": self.loss_sum,
         }
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` gave. Errors: KeyError, RuntimeError where it is of another model."""
-        mine = self.tensors()
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Copy the tensors of `state_dict`. Errors: KeyError, RuntimeError for those of another model."""
+        own = self.state_dict()
         with torch.no_grad():
-            for name in mine:
-                mine[name].copy_(tensors[name])
-        if self._fused:
-            self._fused.refresh()
+            for name in own:
+                own[name].copy_(saved[name])
+        if self._gpu_step:
+            self._gpu_step.sync_compute_weights()
 
 
-def _fused_step(model: GPT, params: Params, backend: Backend) -> "GpuStep | None":
-    """Where there is a GPU, Triton works (as compiling does), and the kernels are made for such a model."""
+def _gpu_step(model: GPT, params: Params, backend: Backend) -> "GpuStep | None":
+    """Choose the Triton step where there is a GPU, Triton works (as compiling does), and the kernels fit the model."""
     if backend.device.type != "cuda" or not backend.compiled:
         return None
-    from tinystories.training.gpu.step import GpuStep, fits  # not above: elsewhere there is no Triton
+    from tinystories.training.gpu.step import GpuStep, is_supported  # not above: Triton exists for GPUs alone
 
     batch_size = params.train.batch_size
-    return GpuStep(model, batch_size) if fits(model, batch_size) else None
+    return GpuStep(model, batch_size) if is_supported(model, batch_size) else None

@@ -20,11 +20,11 @@ from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
 from tinystories.training.conditions import conditions_to_resume, find_conditions, use_threads
 from tinystories.training.data import TrainingData, open_data
-from tinystories.training.optimizer import schedule
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.retention import prune
 from tinystories.training.run_key import training_identity, training_key
+from tinystories.training.schedule import lr_factor
 from tinystories.training.step import TrainStep
 
 
@@ -61,11 +61,11 @@ def train(params: Params, experiment: str | None) -> None:
 
 def _resume(checkpoint: ResumeCheckpoint, step: TrainStep) -> TrainerState | None:
     """Load the last saved state, and the tensors into `step`. Returns None if there is none."""
-    saved = checkpoint.load(step.tensors())
+    saved = checkpoint.load(step.state_dict())
     if saved is None:
         return None
     tensors, state = saved
-    step.restore(tensors)
+    step.load_state_dict(tensors)
     return state
 
 
@@ -113,7 +113,7 @@ class Trainer:
         # If the clock was set back meanwhile, the training must not end before it started.
         state.ended = max(_now(), _later(state.started, state.seconds))
         # Kept after the end: should DVC fail to record the results, no step is trained twice.
-        self._checkpoint.save(self._step.tensors(), state)
+        self._checkpoint.save(self._step.state_dict(), state)
         prune(paths.training_states(), self._checkpoint.key)
 
     def _open_logger(self, experiment: str | None) -> AsyncRunLogger:
@@ -173,7 +173,7 @@ class Trainer:
             step=state.step,
             tokens=self._tokens(state.step),
             loss=round(loss, 6),
-            learning_rate=float(f"{train.learning_rate * schedule(state.step - 1, train):.6g}"),
+            learning_rate=float(f"{train.learning_rate * lr_factor(state.step - 1, train):.6g}"),
             gradient_norm=float(f"{gradient_norm:.6g}"),
             tokens_per_second=round(speed, 1),
             seconds=round(state.train_seconds, 3),
@@ -239,7 +239,7 @@ class Trainer:
         state = self._state
         state.seconds = time.monotonic() - self._clock
         state.run_id = self._logger.run_id or state.run_id
-        self._checkpoint.save(self._step.tensors(), state)
+        self._checkpoint.save(self._step.state_dict(), state)
         self._saved_at = time.monotonic()
 
 

@@ -1,15 +1,15 @@
-"""How operations reach a GPU: beside one another, and many as one. On other devices everything is done as it comes."""
+"""How operations are launched on a GPU: in parallel, and many as one. On other devices they run in order."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-WARMUP_CALLS = 3  # before a CUDA graph is recorded: they compile kernels, and allocate what libraries need
+WARMUP_CALLS = 3  # before a CUDA graph is captured: they compile kernels, and allocate what libraries need
 
 
 class SideStream:
-    """A second queue of operations: one too small to fill the GPU leaves room for another."""
+    """A second CUDA stream: operations too small to fill the GPU run in parallel with others."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream: torch.cuda.Stream | None = None
@@ -17,8 +17,8 @@ class SideStream:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def start(self) -> Iterator[None]:
-        """What is launched in the block begins when all before it is done, and does not hold up what comes after it."""
+    def fork(self) -> Iterator[None]:
+        """Launch the block's operations on the side stream. They start when all earlier operations are done."""
         if self._stream is None:
             yield
             return
@@ -26,31 +26,31 @@ class SideStream:
         with torch.cuda.stream(self._stream):
             yield
 
-    def wait(self) -> None:
-        """Let what comes after it wait for all that was started. Until then nothing of it may be given back."""
+    def join(self) -> None:
+        """Let later operations wait for those of the side stream. Until then no memory of theirs may be freed."""
         if self._stream is not None:
             torch.cuda.current_stream().wait_stream(self._stream)
 
 
 class CudaGraph:
-    """A function that always does the same, launched as one operation: one by one, launching takes a GPU's host longer
-    than computing takes the GPU.
+    """A function captured as a CUDA graph, launched as one operation.
 
-    It takes its input from tensors that stay where they are, and leaves its results in such.
+    Launching its operations one by one takes the host longer than the GPU needs to compute them. The function always
+    does the same: it reads its input from tensors that stay where they are, and writes its results to such tensors.
     """
 
     def __init__(self, function: Callable[[], None], device: torch.device) -> None:
         self._function, self._on_gpu = function, device.type == "cuda"
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._captured: torch.cuda.CUDAGraph | None = None
         self._calls = 0
 
     def __call__(self) -> None:
-        if self._on_gpu and self._graph is None and self._calls == WARMUP_CALLS:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+        if self._on_gpu and self._captured is None and self._calls == WARMUP_CALLS:
+            self._captured = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._captured):
                 self._function()
-        if self._graph is None:
+        if self._captured is None:
             self._function()
         else:
-            self._graph.replay()
+            self._captured.replay()
         self._calls += 1

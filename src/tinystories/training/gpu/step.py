@@ -1,216 +1,221 @@
 """Loss and gradients of a batch on a GPU: what `GPT.loss` and autograd compute, written out.
 
-At the reference shape an operation takes a GPU a few microseconds, most of which go into starting it and into writing
-what the next one reads again. Here each stretch between two matrix products is one kernel, every result has a place of
-its own from the beginning, and the gradients of weights are one product for all layers, which fills a GPU better than
-one for each.
+At the reference shape an operation takes a GPU a few microseconds, most of which are launching it and writing what the
+next one reads again. Here all operations between two matrix products are one kernel, every result has a preallocated
+tensor, and the weight gradients of all layers are one product, which fills a GPU better than one for each layer.
 
-Letters in shapes: N tokens of a batch; D, F, H, K, L, V as in model.py.
+`test_gpu_step_computes_autograds_loss_and_gradients` in tests/training/gpu/test_gpu_step.py compares the two.
+Letters in shapes: N tokens of a batch; B, T, D, F, H, K, L, V as in model/gpt.py.
 """
 
 import torch
 from torch import Tensor
 
 from tinystories.model.gpt import GPT
-from tinystories.training.gpu import attention as attention_gpu
-from tinystories.training.gpu import pointwise as pointwise_gpu
+from tinystories.training.gpu import attention, pointwise
 from tinystories.training.gpu.cuda_graph import CudaGraph, SideStream
 
-WITH_COPIES = ("embedding", "qkv_proj", "o_proj", "gate_up_proj", "down_proj")
-MAX_WIDTH = 1024  # wider, the products take so long that the rest matters little, and rows no longer fit
-MAX_COUNT = 2**31  # of a tensor's numbers: the kernels count in 32 bits, but for the logits
+COMPUTE_WEIGHTS = ("embedding", "qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+MAX_WIDTH = 1024  # for wider models the matrix products dominate, and rows no longer fit into registers
+MAX_ELEMENTS = 2**31  # of a tensor: the kernels index with 32 bits, except in the logits
 
 
-def fits(model: GPT, batch_size: int) -> bool:
-    """Whether the kernels are made for such a model and batch."""
+def is_supported(model: GPT, batch_size: int) -> bool:
+    """Return whether the kernels are made for such a model and batch."""
     config, dtype = model.config, model.compute_dtype
     widest = max(3 * config.embedding_size, 2 * config.mlp_size)
     return (
-        attention_gpu.fits(config.context_length, config.head_size, dtype)
+        attention.is_supported(config.context_length, config.head_size, dtype)
         and config.embedding_size <= MAX_WIDTH
-        and batch_size * config.context_length * widest < MAX_COUNT
+        and batch_size * config.context_length * widest < MAX_ELEMENTS
     )
 
 
 class GpuStep:
-    """Computes on the model's own weights; the gradients that it returns are overwritten by the next call.
+    """Computes with the model's own weights; the next call overwrites the gradients that it returns.
 
-    `copies` are the weights of products in the precision of the computation. They are made in the beginning and by
-    `refresh`; otherwise whoever changes the model's weights changes them, too.
+    `compute_weights` are copies of the matrices in the compute dtype. Code that changes the model's weights must
+    change them too, or call `sync_compute_weights`.
     """
 
     def __init__(self, model: GPT, batch_size: int) -> None:
-        config, dtype, device = model.config, model.compute_dtype, model.embedding.device
-        layers, width, hidden = config.layers, config.embedding_size, config.mlp_size
-        heads, head_size, length = config.heads, config.head_size, config.context_length
-        count = batch_size * length
+        self._weights = {name: weight.detach() for name, weight in model.named_parameters()}
+        self._rope = model.rope_cos, model.rope_sin
+        self._layers = model.config.layers
+        self.compute_weights = {
+            name: torch.empty_like(self._weights[name], dtype=model.compute_dtype) for name in COMPUTE_WEIGHTS
+        }
+        self.sync_compute_weights()
+        self._allocate_grads()
+        self._allocate_activations(model, batch_size)
+        device = model.embedding.device
+        self._vocab_ids = torch.arange(model.vocab_size + 1, dtype=torch.int32, device=device)
+        self._side_stream = SideStream(device)
+        self._loss = torch.zeros((), device=device)
+        self._eval_batch = torch.zeros((2, batch_size, model.config.context_length), dtype=torch.int64, device=device)
+        self._evaluate = CudaGraph(self._eval_body, device)
 
-        def empty(*size: int, dtype: torch.dtype = dtype) -> Tensor:
+    def _allocate_grads(self) -> None:
+        sizes = [weight.numel() for weight in self._weights.values()]
+        self.flat_grads = torch.empty(sum(sizes), dtype=torch.float32, device=self._weights["embedding"].device)
+        parts = zip(self._weights.items(), torch.split(self.flat_grads, sizes), strict=True)
+        self._grads = {name: part.view_as(weight) for (name, weight), part in parts}
+
+    def _allocate_activations(self, model: GPT, batch_size: int) -> None:
+        config, device = model.config, model.embedding.device
+        layers, width, mlp_size, seq_len = config.layers, config.embedding_size, config.mlp_size, config.context_length
+        heads, head_size = config.heads, config.head_size
+        count = batch_size * seq_len
+
+        def empty(*size: int, dtype: torch.dtype = model.compute_dtype) -> Tensor:
             return torch.empty(size, dtype=dtype, device=device)
 
         fp32 = torch.float32
-        self._weights = {name: weight.detach() for name, weight in model.named_parameters()}
-        self._rotation = model.rope_cos, model.rope_sin
-        self._layers = layers
-        self.copies = {name: empty(*self._weights[name].shape) for name in WITH_COPIES}
-        self.refresh()
-        sizes = [weight.numel() for weight in self._weights.values()]
-        self.flat_grads = empty(sum(sizes), dtype=fp32)
-        parts = zip(self._weights.items(), torch.split(self.flat_grads, sizes), strict=True)
-        self._gradients = {name: part.view_as(weight) for (name, weight), part in parts}
-        # The residual stream before each norm, its norm, and its gradient: before the attention of layer l at 2 l,
-        # before its feed-forward part at 2 l + 1, before the output at 2 L.
-        self._stream, self._normed, self._of_stream = (empty(2 * layers + 1, count, width) for _ in range(3))
-        self._gains = empty(layers, 2, head_size, dtype=fp32)  # of queries and keys
-        self._projected = empty(layers, batch_size, length, 3, heads, head_size)
-        self._of_projected = torch.empty_like(self._projected)
-        self._mixed = empty(layers, batch_size, length, heads, head_size)
-        self._lse = empty(layers, batch_size, heads, length, dtype=fp32)
-        self._gates = empty(layers, count, 2 * hidden)
-        self._of_gates = torch.empty_like(self._gates)
-        self._hidden = empty(layers, count, hidden)
+        # The residual stream before each norm, its norm, and its gradient: at index 2 l before the attention of layer
+        # l, at 2 l + 1 before its MLP, at 2 L before the output.
+        self._residual, self._normed, self._grad_residual = (empty(2 * layers + 1, count, width) for _ in range(3))
+        self._qk_norm_weight = empty(layers, 2, head_size, dtype=fp32)
+        self._qkv = empty(layers, batch_size, seq_len, 3, heads, head_size)
+        self._grad_qkv = torch.empty_like(self._qkv)
+        self._attn_out = empty(layers, batch_size, seq_len, heads, head_size)
+        self._lse = empty(layers, batch_size, heads, seq_len, dtype=fp32)
+        self._gate_up = empty(layers, count, 2 * mlp_size)
+        self._grad_gate_up = torch.empty_like(self._gate_up)
+        self._hidden = empty(layers, count, mlp_size)
         self._logits, self._losses = empty(count, model.vocab_size), empty(count, dtype=fp32)
-        # What a layer computes and nobody needs later.
-        self._change, self._of_change, self._of_hidden = empty(count, width), empty(count, width), empty(count, hidden)
-        # Gradients of gains, in parts: of the norms in the order of `_stream`, of queries and keys.
-        self._of_norms = empty(2 * layers + 1, pointwise_gpu.PARTS, width, dtype=fp32)
-        self._of_gains = empty(layers, batch_size * heads, 2 * head_size, dtype=fp32)
-        self._all_norms = empty(2 * layers + 1, width, dtype=fp32)
-        self._all_gains = empty(layers, 2, head_size, dtype=fp32)
-        self._vocabulary = torch.arange(model.vocab_size + 1, dtype=torch.int32, device=device)
-        self._aside = SideStream(device)
-        self._loss = torch.zeros((), dtype=fp32, device=device)
-        self._scored = torch.zeros((2, batch_size, length), dtype=torch.int64, device=device)
-        self._score = CudaGraph(self._score_once, device)
+        # Shared by all layers, because nothing later reads them.
+        self._branch_out, self._grad_normed, self._grad_hidden = (
+            empty(count, size) for size in (width, width, mlp_size)
+        )
+        # Gradients of norm weights, as partial sums and in total: those of `_residual`, and those of QK-norm.
+        self._norm_grad_partials = empty(2 * layers + 1, pointwise.NUM_PARTIALS, width, dtype=fp32)
+        self._qk_norm_grad_partials = empty(layers, batch_size * heads, 2 * head_size, dtype=fp32)
+        self._norm_grads = empty(2 * layers + 1, width, dtype=fp32)
+        self._qk_norm_grads = empty(layers, 2, head_size, dtype=fp32)
 
-    def refresh(self) -> None:
-        """Make the copies anew."""
-        for name, copy in self.copies.items():
-            copy.copy_(self._weights[name])
+    def sync_compute_weights(self) -> None:
+        """Copy the model's weights to `compute_weights`."""
+        for name, compute_weight in self.compute_weights.items():
+            compute_weight.copy_(self._weights[name])
 
     @torch.no_grad()
     def loss_and_grads(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss, (), and the gradients of all weights, fp32. Shapes of both: (batch, context length)."""
+        """Compute the mean loss, (), and the gradients of all weights, fp32. Shapes: (B, T), (B, T)."""
         tokens = tokens.flatten()
-        with self._aside.start():
-            ordered, order = tokens.int().sort(stable=True)
-            starts = torch.searchsorted(ordered, self._vocabulary, out_int32=True)
+        with self._side_stream.fork():
+            sorted_tokens, sort_idx = tokens.int().sort(stable=True)
+            segment_offsets = torch.searchsorted(sorted_tokens, self._vocab_ids, out_int32=True)
         self._forward(tokens)
-        pointwise_gpu.cross_entropy(self._logits, targets.flatten(), self._losses)
-        _weight_gradient(self._logits[None], self._normed[-1:], self._gradients["embedding"][None])
+        pointwise.cross_entropy(self._logits, targets.flatten(), self._losses)
+        _weight_grad(self._logits[None], self._normed[-1:], self._grads["embedding"][None])
         self._backward()
-        with self._aside.start():
+        with self._side_stream.fork():
             torch.mean(self._losses, dim=0, out=self._loss)
-            pointwise_gpu.add_rows(self._gradients["embedding"], self._of_stream[0], order, starts)
-            self._gain_gradients()
-        self._weight_gradients()
-        self._aside.wait()
-        return self._loss, self._gradients
+            pointwise.embedding_backward(self._grads["embedding"], self._grad_residual[0], sort_idx, segment_offsets)
+            self._norm_weight_grads()
+        self._matrix_grads()
+        self._side_stream.join()
+        return self._loss, self._grads
 
     @torch.no_grad()
     def loss_sum(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """The sum of the losses, (). Shapes of both: (some times the batch, context length)."""
+        """Compute the sum of the losses, (). Shapes: (a multiple of B, T) for both."""
         total = torch.zeros_like(self._loss)
-        batches = torch.stack((tokens, targets)).view(2, -1, *self._scored.shape[1:])
+        batches = torch.stack((tokens, targets)).view(2, -1, *self._eval_batch.shape[1:])
         for batch in batches.unbind(1):
-            self._scored.copy_(batch)
-            self._score()
+            self._eval_batch.copy_(batch)
+            self._evaluate()
             total += self._losses.sum()
         return total
 
-    def _score_once(self) -> None:
-        tokens, targets = self._scored.flatten(1)
+    def _eval_body(self) -> None:
+        tokens, targets = self._eval_batch.flatten(1)
         self._forward(tokens)
-        pointwise_gpu.cross_entropy(self._logits, targets, self._losses)
+        pointwise.cross_entropy(self._logits, targets, self._losses)
 
     def _forward(self, tokens: Tensor) -> None:
-        weights, copies, stream, normed = self._weights, self.copies, self._stream, self._normed
-        torch.stack((weights["q_norm"], weights["k_norm"]), dim=1, out=self._gains)
-        torch.index_select(copies["embedding"], 0, tokens, out=stream[0])
+        weights, compute_weights, normed = self._weights, self.compute_weights, self._normed
+        torch.stack((weights["q_norm"], weights["k_norm"]), dim=1, out=self._qk_norm_weight)
+        torch.index_select(compute_weights["embedding"], 0, tokens, out=self._residual[0])
         for layer in range(self._layers):
-            at, between = 2 * layer, 2 * layer + 1
-            self._norm(at)
-            torch.mm(normed[at], copies["qkv_proj"][layer].flatten(0, 1).mT, out=_rows(self._projected[layer]))
-            attention_gpu.forward(
-                self._projected[layer], self._gains[layer], *self._rotation, self._mixed[layer], self._lse[layer]
-            )
-            torch.mm(_rows(self._mixed[layer]), copies["o_proj"][layer].mT, out=self._change)
-            self._norm(between)
-            torch.mm(normed[between], copies["gate_up_proj"][layer].flatten(0, 1).mT, out=self._gates[layer])
-            pointwise_gpu.swiglu_forward(self._gates[layer], self._hidden[layer])
-            torch.mm(self._hidden[layer], copies["down_proj"][layer].mT, out=self._change)
+            attn_idx, mlp_idx = 2 * layer, 2 * layer + 1
+            qkv, attn_out, gate_up = self._qkv[layer], self._attn_out[layer], self._gate_up[layer]
+            self._norm(attn_idx)
+            torch.mm(normed[attn_idx], compute_weights["qkv_proj"][layer].flatten(0, 1).mT, out=_flatten_tokens(qkv))
+            attention.forward(qkv, self._qk_norm_weight[layer], *self._rope, attn_out, self._lse[layer])
+            torch.mm(_flatten_tokens(attn_out), compute_weights["o_proj"][layer].mT, out=self._branch_out)
+            self._norm(mlp_idx)
+            torch.mm(normed[mlp_idx], compute_weights["gate_up_proj"][layer].flatten(0, 1).mT, out=gate_up)
+            pointwise.swiglu_forward(gate_up, self._hidden[layer])
+            torch.mm(self._hidden[layer], compute_weights["down_proj"][layer].mT, out=self._branch_out)
         self._norm(2 * self._layers)
-        torch.mm(normed[-1], copies["embedding"].mT, out=self._logits)
+        torch.mm(normed[-1], compute_weights["embedding"].mT, out=self._logits)
 
     def _backward(self) -> None:
-        """Gradients of the stream and of what is projected. The logits are their own gradient by now."""
-        copies, of_stream = self.copies, self._of_stream
-        torch.mm(self._logits, copies["embedding"], out=self._of_change)
+        """Compute the gradients of the activations. `_logits` already holds its own gradient."""
+        compute_weights, grad_residual, grad_normed = self.compute_weights, self._grad_residual, self._grad_normed
+        torch.mm(self._logits, compute_weights["embedding"], out=grad_normed)
         self._norm_backward(2 * self._layers)
         for layer in reversed(range(self._layers)):
-            at, between = 2 * layer, 2 * layer + 1
-            torch.mm(of_stream[between + 1], copies["down_proj"][layer], out=self._of_hidden)
-            pointwise_gpu.swiglu_backward(self._gates[layer], self._of_hidden, self._of_gates[layer])
-            torch.mm(self._of_gates[layer], copies["gate_up_proj"][layer].flatten(0, 1), out=self._of_change)
-            self._norm_backward(between)
-            torch.mm(of_stream[between], copies["o_proj"][layer], out=self._of_change)
-            attention_gpu.backward(
-                self._projected[layer], self._gains[layer], *self._rotation, self._mixed[layer], self._lse[layer],
-                self._of_change, self._of_projected[layer], self._of_gains[layer],
+            attn_idx, mlp_idx = 2 * layer, 2 * layer + 1
+            grad_qkv, grad_gate_up = self._grad_qkv[layer], self._grad_gate_up[layer]
+            torch.mm(grad_residual[mlp_idx + 1], compute_weights["down_proj"][layer], out=self._grad_hidden)
+            pointwise.swiglu_backward(self._gate_up[layer], self._grad_hidden, grad_gate_up)
+            torch.mm(grad_gate_up, compute_weights["gate_up_proj"][layer].flatten(0, 1), out=grad_normed)
+            self._norm_backward(mlp_idx)
+            grad_attn_out = grad_normed  # the same memory, because neither outlives the next product
+            torch.mm(grad_residual[mlp_idx], compute_weights["o_proj"][layer], out=grad_attn_out)
+            attention.backward(
+                self._qkv[layer], self._qk_norm_weight[layer], *self._rope, self._attn_out[layer], self._lse[layer],
+                grad_attn_out, grad_qkv, self._qk_norm_grad_partials[layer],
             )  # fmt: skip
-            torch.mm(_rows(self._of_projected[layer]), copies["qkv_proj"][layer].flatten(0, 1), out=self._of_change)
-            self._norm_backward(at)
+            torch.mm(_flatten_tokens(grad_qkv), compute_weights["qkv_proj"][layer].flatten(0, 1), out=grad_normed)
+            self._norm_backward(attn_idx)
 
-    def _weight_gradients(self) -> None:
-        gradients, normed, of_stream = self._gradients, self._normed, self._of_stream
-        for name, of_output, of_input in (
-            ("qkv_proj", _tokens(self._of_projected), normed[:-1:2]),
-            ("o_proj", of_stream[1::2], _tokens(self._mixed)),
-            ("gate_up_proj", self._of_gates, normed[1::2]),
-            ("down_proj", of_stream[2::2], self._hidden),
+    def _matrix_grads(self) -> None:
+        for name, grad_out, x in (
+            ("qkv_proj", self._grad_qkv.flatten(1, 2).flatten(2), self._normed[:-1:2]),
+            ("o_proj", self._grad_residual[1::2], self._attn_out.flatten(1, 2).flatten(2)),
+            ("gate_up_proj", self._grad_gate_up, self._normed[1::2]),
+            ("down_proj", self._grad_residual[2::2], self._hidden),
         ):
-            _weight_gradient(of_output, of_input, gradients[name].flatten(1, -2))
+            _weight_grad(grad_out, x, self._grads[name].flatten(1, -2))
 
-    def _gain_gradients(self) -> None:
-        gradients = self._gradients
-        pointwise_gpu.sum_parts(self._of_norms, self._all_norms)
-        pointwise_gpu.sum_parts(self._of_gains, self._all_gains)
-        gradients["attn_norm"].copy_(self._all_norms[:-1:2])
-        gradients["mlp_norm"].copy_(self._all_norms[1::2])
-        gradients["final_norm"].copy_(self._all_norms[-1])
-        gradients["q_norm"].copy_(self._all_gains[:, 0])
-        gradients["k_norm"].copy_(self._all_gains[:, 1])
+    def _norm_weight_grads(self) -> None:
+        pointwise.sum_partials(self._norm_grad_partials, self._norm_grads)
+        pointwise.sum_partials(self._qk_norm_grad_partials, self._qk_norm_grads)
+        self._grads["attn_norm"].copy_(self._norm_grads[:-1:2])
+        self._grads["mlp_norm"].copy_(self._norm_grads[1::2])
+        self._grads["final_norm"].copy_(self._norm_grads[-1])
+        self._grads["q_norm"].copy_(self._qk_norm_grads[:, 0])
+        self._grads["k_norm"].copy_(self._qk_norm_grads[:, 1])
 
-    def _norm(self, at: int) -> None:
-        """Norm number `at`, of the stream before the last change plus that change."""
-        before, change = (self._stream[at - 1], self._change) if at else (self._stream[0], None)
-        pointwise_gpu.norm_forward(before, change, self._gain(at), self._stream[at], self._normed[at])
+    def _norm(self, idx: int) -> None:
+        """Add the last branch to the residual stream, and apply norm `idx`."""
+        x, branch_out = (self._residual[idx - 1], self._branch_out) if idx else (self._residual[0], None)
+        pointwise.norm_forward(x, branch_out, self._norm_weight(idx), self._residual[idx], self._normed[idx])
 
-    def _norm_backward(self, at: int) -> None:
-        beside = self._of_stream[at + 1] if at < 2 * self._layers else None
-        pointwise_gpu.norm_backward(
-            self._stream[at], self._gain(at), self._of_change, beside, self._of_stream[at], self._of_norms[at]
+    def _norm_backward(self, idx: int) -> None:
+        grad_skip = self._grad_residual[idx + 1] if idx < 2 * self._layers else None
+        grad_x, grad_weight = self._grad_residual[idx], self._norm_grad_partials[idx]
+        pointwise.norm_backward(
+            self._residual[idx], self._norm_weight(idx), self._grad_normed, grad_skip, grad_x, grad_weight
         )
 
-    def _gain(self, at: int) -> Tensor:
-        if at == 2 * self._layers:
+    def _norm_weight(self, idx: int) -> Tensor:
+        if idx == 2 * self._layers:
             return self._weights["final_norm"]
-        return self._weights["mlp_norm" if at % 2 else "attn_norm"][at // 2]
+        return self._weights["mlp_norm" if idx % 2 else "attn_norm"][idx // 2]
 
 
-def _rows(x: Tensor) -> Tensor:
-    """Of a layer's tensor, a row for each token. Shapes: (B, T, ...) -> (N, ...)."""
+def _flatten_tokens(x: Tensor) -> Tensor:
+    """View a layer's tensor as one row for each token. Shapes: (B, T, ...) -> (N, ...)."""
     return x.view(x.shape[0] * x.shape[1], -1)
 
 
-def _tokens(x: Tensor) -> Tensor:
-    """Of all layers' tensors, a row for each token. Shapes: (L, B, T, ...) -> (L, N, ...)."""
-    return x.view(x.shape[0], x.shape[1] * x.shape[2], -1)
-
-
-def _weight_gradient(of_output: Tensor, of_input: Tensor, result: Tensor) -> None:
-    """Of a matrix for each layer, summed over all tokens in fp32. Shapes: (L, N, O), (L, N, I), (L, O, I)."""
-    if of_input.dtype == result.dtype:
-        torch.bmm(of_output.mT, of_input, out=result)
+def _weight_grad(grad_out: Tensor, x: Tensor, grad: Tensor) -> None:
+    """Write the gradient of each layer's matrix, summed in fp32. Shapes: (L, N, O), (L, N, I) -> (L, O, I)."""
+    if x.dtype == grad.dtype:
+        torch.bmm(grad_out.mT, x, out=grad)
     else:
-        torch.ops.aten.bmm.dtype_out(of_output.mT, of_input, result.dtype, out=result)
+        torch.ops.aten.bmm.dtype_out(grad_out.mT, x, grad.dtype, out=grad)
