@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from tinystories.common.params import ModelConfig
 from tinystories.training.backend import Backend, set_determinism
+from tinystories.training.schedule import lr_factor
 from tinystories.training.step import PREFETCH_BATCHES, TrainStep
 
 FP32 = Backend(torch.device("cpu"), torch.float32, compiled=False)
@@ -132,6 +134,25 @@ def test_gradient_norm_is_before_clipping(small_params):
         train_step.step(0)
         norms.append(train_step.gradient_norm.item())
     assert norms[0] == norms[1] > 1e-3
+
+
+def test_update_gets_the_lr_factor_of_its_step(small_params, monkeypatch):
+    """Also after the first batches that are sent together, and where a training resumes."""
+    update = {"steps_per_epoch": 100, "warmup": 0.5, "cooldown": 0.5}
+    params = small_params.model_copy(update={"train": small_params.train.model_copy(update=update)})
+    train_step, found = TrainStep(params, 61, TOKENS, FP32), {}
+
+    def note(grads: object, step: Tensor, factor: Tensor) -> Tensor:
+        found[int(step)] = factor.item()
+        return torch.zeros(())
+
+    monkeypatch.setattr(train_step, "_update", note)
+    steps = [0, 1, 62, 63, 64, 65, 150, 180, 10]
+    for step in steps:
+        train_step.step(step)
+    expected = {step: float(np.float32(lr_factor(step, params.train))) for step in steps}
+    assert len(set(expected.values())) == len(steps)
+    assert found == expected
 
 
 def test_loss_sum_and_gradient_norm_are_scalars(small_params):
