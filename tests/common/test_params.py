@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.support.repository import ROOT
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
@@ -424,6 +425,6 @@ def test_a_directory_in_place_of_the_file(tmp_path):
 
 
 def test_refusals_are_quick_because_nothing_heavy_is_imported_before():
-    script = "import sys, tinystories.params, tinystories.stage; print(*sys.modules)"
+    script = "import sys, tinystories.common.params_file, tinystories.common.stage; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"torch", "mlflow", "pandas", "numpy", "tokenizers", "matplotlib"} & set(result.stdout.split())

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
 from tinystories.corpus import stories as corpus
-from tinystories.corpus.stories import SEPARATOR, FileStats, read_stories, story_writer, write_stories
+from tinystories.corpus.stories import SEPARATOR, read_stories, story_writer, write_stories
 
 BOM = "\ufeff"
 PIECES = st.sampled_from(["a", "Lily", " ", "\n", "\r", "\r\n", "\0", "é", "🐉", BOM, "<", "<|endof", "|>", "\u2028"])
 TEXTS = st.lists(PIECES, max_size=8).map("".join) | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-def read(tmp_path: Path, data: bytes, block_size: int = corpus.BLOCK) -> list[str]:
+def read(tmp_path: Path, data: bytes, block_size: int = corpus.BLOCK_BYTES) -> list[str]:
     path = tmp_path / "stories.txt"
     path.write_bytes(data)
     return list(read_stories(path, block_size=block_size))
@@ -45,17 +46,17 @@ def test_what_is_written_is_read_back(texts, block_size):
         size = write_stories(path, stories)
         data = path.read_bytes()
         assert data == b"".join(f"{story}\n<|endoftext|>\n".encode() for story in stories)
-        assert size == FileStats(len(data), len(stories), hashlib.sha256(data).hexdigest())
+        assert size == StoryFile(bytes=len(data), stories=len(stories), sha256=hashlib.sha256(data).hexdigest())
         assert list(read_stories(path, block_size=block_size)) == stories
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK])
+@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK_BYTES])
 def test_separators_line_ends_and_byte_order_mark(tmp_path, block_size):
     data = f"{BOM}One.\r\n\r\nTwo.\r<|endoftext|>\r\n Three.<|endoftext|>Four <|endoftext|> five\0.\r\n".encode()
     assert read(tmp_path, data, block_size) == ["One.\n\nTwo.", "Three.", "Four", "five\0."]
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK])
+@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK_BYTES])
 def test_files_that_were_joined_have_a_byte_order_mark_each(tmp_path, block_size):
     """As `cat` joins them, with and without a separator or a line end at the end of each."""
     one, two = (f"{BOM}{number}.\n{SEPARATOR}\n" for number in ("One", "Two"))
@@ -65,7 +66,7 @@ def test_files_that_were_joined_have_a_byte_order_mark_each(tmp_path, block_size
 
 
 def test_all_whitespace_is_stripped():
-    assert set(corpus._AROUND) == {BOM, *filter(str.isspace, map(chr, range(0x110000)))}
+    assert set(corpus._STRIP) == {BOM, *filter(str.isspace, map(chr, range(0x110000)))}
 
 
 def test_one_story_with_or_without_an_end(tmp_path):
@@ -78,7 +79,7 @@ def test_no_story_in_blank_files(tmp_path):
     assert read(tmp_path, f"{BOM}\n{SEPARATOR}\n{SEPARATOR}".encode()) == []
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 5, corpus.BLOCK])
+@pytest.mark.parametrize("block_size", [1, 2, 5, corpus.BLOCK_BYTES])
 @pytest.mark.parametrize(
     ("data", "offset"),
     [

@@ -69,7 +69,7 @@ def sample() -> Path:
 def test_any_text_gives_the_ids_of_tokenizers(tokenizer, texts, at_once):
     """However much is taken at once: texts are grouped, or parted, anywhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "AT_ONCE", at_once)
+        patch.setattr(encoding, "BLOCK_BYTES", at_once)
         assert encode(texts, tokenizer) == expected(texts, tokenizer)
 
 
@@ -96,15 +96,15 @@ def test_every_character_beside_spaces(tokenizer):
 
 @one_tokenizer
 def test_a_story_of_any_length_is_taken_in_parts(tokenizer, monkeypatch):
-    monkeypatch.setattr(encoding, "AT_ONCE", 1000)
+    monkeypatch.setattr(encoding, "BLOCK_BYTES", 1000)
     story = " a bc\n\nd" * 2000
-    assert max(map(len, encoding._texts([story]))) < 1010
+    assert max(map(len, encoding._parts([story]))) < 1010
     assert encode([story, "e"], tokenizer) == expected([story, "e"], tokenizer)
 
 
 @one_tokenizer
 def test_a_word_longer_than_a_part(tokenizer, monkeypatch):
-    monkeypatch.setattr(encoding, "AT_ONCE", 1000)
+    monkeypatch.setattr(encoding, "BLOCK_BYTES", 1000)
     stories = ["x y" + "z!" * 3000 + " 1", "猫犬" * 3000]
     assert encode(stories, tokenizer) == expected(stories, tokenizer)
 
@@ -119,8 +119,8 @@ def test_no_more_words_are_remembered_than_allowed(tokenizer, monkeypatch):
         return encode_by_word(texts, tokenizer, known)
 
     monkeypatch.setattr(encoding, "_encode_by_word", watched)
-    monkeypatch.setattr(encoding, "AT_ONCE", 100)
-    monkeypatch.setattr(encoding, "REMEMBERED", 200)
+    monkeypatch.setattr(encoding, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(encoding, "CACHE_CHARACTERS", 200)
     stories = [f"One day {name} went home." * 2 for name in range(300)]
     assert encode(stories, tokenizer) == expected(stories, tokenizer)
     assert len(remembered) > 100
@@ -129,7 +129,7 @@ def test_no_more_words_are_remembered_than_allowed(tokenizer, monkeypatch):
 
 @one_tokenizer
 def test_stories_are_taken_only_as_they_are_needed(tokenizer, monkeypatch):
-    monkeypatch.setattr(encoding, "AT_ONCE", 100)
+    monkeypatch.setattr(encoding, "BLOCK_BYTES", 100)
     taken = 0
 
     def stories() -> Iterator[str]:
@@ -159,7 +159,7 @@ def other_length(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("change", [other_prefix, other_normalizer, other_token, other_length])
 def test_a_tokenizer_of_another_form_encodes_whole_stories_and_says_so_once(stories, change, capsys, monkeypatch):
-    encoding._warn_of_another_form.cache_clear()
+    encoding._warn_not_standard.cache_clear()
     tokenizer = train_tokenizer(stories, 300, total_bytes=1)
     change(tokenizer)
     texts = ["  We went to the park. Then\n\nwe ran home. ", *stories]
@@ -172,7 +172,7 @@ def test_a_tokenizer_of_another_form_encodes_whole_stories_and_says_so_once(stor
 
 @one_tokenizer
 def test_a_tokenizer_of_ours_is_not_warned_of(tokenizer, capsys, tmp_path):
-    encoding._warn_of_another_form.cache_clear()
+    encoding._warn_not_standard.cache_clear()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     encode(["a"], Tokenizer.from_file(str(tmp_path / "tokenizer.json")))
     assert capsys.readouterr().out == ""

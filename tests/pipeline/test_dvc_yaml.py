@@ -135,7 +135,7 @@ def test_only_the_record_imports_mlflow_and_only_one_module_reads_params() -> No
         for path in (ROOT / "src").rglob("*.py")
         if ROOT / "src/tinystories/common/strict_yaml.py" in imported(path)
     }
-    assert readers == {"params"}
+    assert readers == {"params_file"}
     assert importers("dvc") == set()
 
 

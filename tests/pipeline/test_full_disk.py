@@ -21,7 +21,8 @@ from tests.support.faulty_server import DATA, Server
 from tests.support.small_training import NoRun, lay_out_tokens
 from tinystories.common import paths
 from tinystories.common.files import copy_file, write_json, write_text
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.common.reading import read_json
 from tinystories.common.signals import GracefulShutdown
 from tinystories.common.stage import run_stage
@@ -31,7 +32,7 @@ from tinystories.evaluation.evaluate import evaluate
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.reporting.plot import EPOCH_COLUMNS, HISTORY_COLUMNS, plot_run
-from tinystories.sources.official import fetch
+from tinystories.sources.download import fetch
 from tinystories.sources.prepare import prepare
 from tinystories.tokenizer_training.bpe import save_tokenizer
 from tinystories.training.resume import Progress, ResumeCheckpoint

@@ -20,16 +20,17 @@ from rich.console import Console
 from tests.support.faulty_server import DATA, SHA256, Server, body, good, status
 from tests.support.repository import ROOT, Repository
 from tinystories.common import console, paths
+from tinystories.common.artifacts import TokenFile
 from tinystories.common.console import info, progress, warn
 from tinystories.common.errors import UserError
 from tinystories.common.files import checksum, sha256_of
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.common.urls import is_address, may_hold_credentials
 from tinystories.model.checkpoint import load_checkpoint
-from tinystories.sources import official as transfer
-from tinystories.sources.official import fetch
+from tinystories.sources import download
+from tinystories.sources.download import fetch
 from tinystories.sources.prepare import prepare
-from tinystories.tokenization.token_files import Split, open_tokens
+from tinystories.tokenization.token_files import open_tokens
 from tinystories.tokenization.tokenizer import load_tokenizer
 from tinystories.training.resume import ResumeCheckpoint
 
@@ -76,7 +77,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 sys.path[:0] = ["stages", "src"]
 import evaluate, plot, publish, train
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 for stage in (train, evaluate, plot, publish):
     stage.main(load_params())
 assert not found, found
@@ -174,7 +175,9 @@ def test_harmful_tokenizers_are_refused(empty, data):
 
 def test_a_harmful_token_file_is_nothing_but_numbers(empty):
     Path("train.bin").write_bytes(data := pickle.dumps(Harm()).ljust(200, b"\0"))
-    tokens = open_tokens(Path("train.bin"), Split(100, 1, 1, sha256_of(Path("train.bin"))), 65_536)
+    tokens = open_tokens(
+        Path("train.bin"), TokenFile(tokens=100, stories=1, bytes=1, sha256=sha256_of(Path("train.bin"))), 65_536
+    )
     assert tokens.tobytes() == data
 
 
@@ -203,7 +206,7 @@ def test_tags_in_params_run_nothing(empty, value):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(transfer, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -236,7 +239,7 @@ def test_words_from_a_server_cannot_take_the_terminal(empty, server):
     server.answers = [rude]
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     script = (
-        "import sys; from pathlib import Path; from tinystories.sources.official import fetch;"
+        "import sys; from pathlib import Path; from tinystories.sources.download import fetch;"
         "from tinystories.common.stage import run_stage; run_stage(lambda _: fetch(sys.argv[1], Path('a.txt')))"
     )
     url = f"http://127.0.0.1:{server.server_port}/a.txt"
@@ -362,7 +365,7 @@ def test_another_host_does_not_get_the_password(empty, server, tmp_path, monkeyp
 def test_a_proxys_password_is_not_said(empty, monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(transfer, "PATIENCE", 0.1)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.1)
     monkeypatch.setenv("HTTP_PROXY", "http://s0mebody:hunter2@127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://s0mebody:hunter2@127.0.0.1:9")
     with pytest.raises(UserError, match=r"the proxy \(HTTP_PROXY, HTTPS_PROXY\) does not connect") as caught:

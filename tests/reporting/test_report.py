@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 
 from tinystories.common import paths
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.reporting.plot import EPOCH_COLUMNS, read_table
 from tinystories.reporting.report import escape, loss_table, run_title, write_report
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from tests.support.faulty_server import Server
-from tinystories.sources import official as transfer
+from tinystories.sources import download
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def quick(tmp_path, monkeypatch):
     """Short waits, but patience enough for a busy machine; tests of giving up shorten it."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(transfer, "PATIENCE", 20.0)
-    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(transfer, "LONGEST_WAIT", 0.02)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 20.0)
+    monkeypatch.setattr(download, "INITIAL_BACKOFF", 0.001)
+    monkeypatch.setattr(download, "MAX_BACKOFF", 0.02)
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(transfer, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
 
 
 @pytest.fixture

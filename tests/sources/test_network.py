@@ -15,14 +15,14 @@ import requests
 
 from tests.support.faulty_server import DATA, Server, cut, hang_up, problem, silence, stall, status
 from tinystories.common.errors import UserError
-from tinystories.sources import official as transfer
-from tinystories.sources.official import fetch, part_file, shown
+from tinystories.sources import download
+from tinystories.sources.download import fetch, part_file, public_url
 
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_a_busy_server_is_given_the_time_it_asks_for(server, target, monkeypatch, code):
     waits: list[float] = []
-    monkeypatch.setattr(transfer, "LONGEST_WAIT", 10.0)
+    monkeypatch.setattr(download, "MAX_BACKOFF", 10.0)
     monkeypatch.setattr(time, "sleep", waits.append)
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True)
     past = format_datetime(datetime.now(UTC) - timedelta(seconds=7), usegmt=True)
@@ -36,8 +36,8 @@ def test_a_busy_server_is_given_the_time_it_asks_for(server, target, monkeypatch
 
 def test_waits_grow_and_start_anew_after_progress(server, target, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr(transfer, "LONGEST_WAIT", 10.0)
-    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(download, "MAX_BACKOFF", 10.0)
+    monkeypatch.setattr(download, "INITIAL_BACKOFF", 0.5)
     monkeypatch.setattr(time, "sleep", waits.append)
     server.answers = [status(500), status(502), hang_up, cut(10), status(504), hang_up]
     fetch(server.url, target)
@@ -51,7 +51,7 @@ def test_a_server_that_stays_busy(server, target, impatient):
 
 
 def test_a_stalled_download_is_taken_up_again(server, target, monkeypatch):
-    monkeypatch.setattr(transfer, "READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 1.0)
     server.answers = [stall]
     fetch(server.url, target)
     assert target.read_bytes() == DATA
@@ -65,7 +65,7 @@ def test_a_download_that_stalls_for_good_keeps_what_has_arrived(server, target, 
     assert part_file(server.url).read_bytes() == DATA[:20_000]
     server.answers.clear()
     server.over.set()
-    monkeypatch.setattr(transfer, "PATIENCE", 20.0)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 20.0)
     fetch(server.url, target)
     assert target.read_bytes() == DATA
     assert server.ranges()[-1] == "bytes=20000-"
@@ -184,8 +184,8 @@ def test_without_a_network_it_gives_up_within_half_a_minute(target, monkeypatch,
         spend(min(seconds, deadline + 0.5))
         raise requests.ConnectionError
 
-    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=spend))
-    monkeypatch.setattr(transfer, "_ask", ask)
+    monkeypatch.setattr(download, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=spend))
+    monkeypatch.setattr(download, "_get", ask)
     with pytest.raises(UserError, match=r"^http://example.invalid/a.txt: the connection broke; gave up after 25 s"):
         fetch("http://example.invalid/a.txt", target)
     assert 20 < now[0] < 30
@@ -209,4 +209,4 @@ def test_what_is_no_url(url, target):
 
 
 def test_what_is_shown_of_a_url():
-    assert shown("HTTPS://me:pw@Host.org:8080/a%20b.txt?key=pw#pw") == "https://Host.org:8080/a%20b.txt"
+    assert public_url("HTTPS://me:pw@Host.org:8080/a%20b.txt?key=pw#pw") == "https://Host.org:8080/a%20b.txt"

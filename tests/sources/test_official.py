@@ -31,8 +31,8 @@ from tests.support.faulty_server import (
     stall,
     status,
 )
-from tinystories.sources import official as transfer
-from tinystories.sources.official import fetch, part_file
+from tinystories.sources import download
+from tinystories.sources.download import fetch, part_file
 
 
 def test_a_file_arrives(server, target):
@@ -167,7 +167,7 @@ def test_an_endless_file_takes_half_of_the_room_and_gives_it_back(server, small_
 
 
 def test_an_endless_file_ends_also_on_a_large_disk(server, target, monkeypatch):
-    monkeypatch.setattr(transfer, "LARGEST_UNTOLD", 200_000)
+    monkeypatch.setattr(download, "MAX_UNSIZED_BYTES", 200_000)
     server.answers = [endless]
     found = re.search(r"no end after ([0-9,]+) bytes, and no length told", problem(server.url, target))
     assert found
@@ -239,7 +239,7 @@ def test_two_at_once_do_not_write_one_part(server, tmp_path):
 def test_a_killed_process_is_taken_up_by_the_next(server, target):
     server.answers = [stall]
     script = (
-        "import sys, pathlib; from tinystories.sources.official import fetch; "
+        "import sys, pathlib; from tinystories.sources.download import fetch; "
         "fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
     )
     with subprocess.Popen([sys.executable, "-c", script, server.url, target]) as process:

@@ -11,11 +11,13 @@ import pytest
 from tests.conftest import ROOT
 from tests.support.faulty_server import DATA, OTHER, SHA256, Server
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.common.paths import RAW_TRAIN, RAW_VALID
 from tinystories.corpus.stories import FileStats
-from tinystories.sources import official as transfer
-from tinystories.sources.prepare import EDITIONS, OfficialFile, prepare
+from tinystories.sources import download
+from tinystories.sources.official import EDITIONS, OfficialFile
+from tinystories.sources.prepare import prepare
 
 FILES = tuple(OfficialFile(name, FileStats(len(DATA), 3, SHA256)) for name in ("train.txt", "valid.txt"))
 KEPT = Path(".state/downloads/train.txt")
@@ -32,7 +34,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(transfer, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
     with Server() as server:
         monkeypatch.setitem(EDITIONS, "v2", FILES)
         monkeypatch.setattr(

@@ -16,13 +16,14 @@ import pytest
 
 from tests.support.repository import ROOT
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.common.paths import RAW_MANIFEST, RAW_TRAIN, RAW_VALID
 from tinystories.corpus.stories import FileStats, read_stories
-from tinystories.sources import official as transfer
+from tinystories.sources import download, storygen
 from tinystories.sources import prepare as sources
-from tinystories.sources import storygen
-from tinystories.sources.prepare import EDITIONS, OfficialFile, prepare
+from tinystories.sources.official import EDITIONS, OfficialFile
+from tinystories.sources.prepare import prepare
 
 STORIES = [f"Story {number}.\n\nLily saw {number} frogs é." for number in range(400)]
 
@@ -317,7 +318,7 @@ def test_the_official_files_are_those_of_the_pinned_revision():
 
 
 def test_what_to_do_without_the_official_server(official, monkeypatch):
-    monkeypatch.setattr(transfer, "PATIENCE", 0.2)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.2)
     (official / "train.txt").write_bytes(b"something else")
     message = problem(params("tinystories"))
     assert "127.0.0.1" in message and "`make quickstart`" in message and "data.source=files" in message
@@ -331,7 +332,7 @@ def test_too_small_a_disk_is_said_before(official, monkeypatch):
 
 
 def test_what_has_arrived_needs_no_space_again(official, monkeypatch):
-    part = transfer.part_file(EDITIONS["v2"][0].url)
+    part = part_file(EDITIONS["v2"][0].url)
     part.parent.mkdir(parents=True)
     part.write_bytes((official / "train.txt").read_bytes())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=30))

@@ -12,13 +12,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["tinystories", "yaml", "json", "csv"]):
+    from tinystories.common.artifacts import TokenMeta
     from tinystories.common.errors import UserError
-    from tinystories.common.params import load_params
+    from tinystories.common.params_file import load_params
     from tinystories.common.reading import read_json
     from tinystories.corpus.stories import read_stories
     from tinystories.model.checkpoint import load_checkpoint
     from tinystories.reporting.plot import HISTORY_COLUMNS, read_table
-    from tinystories.tokenization.token_files import read_meta
     from tinystories.tokenization.tokenizer import load_tokenizer
     from tinystories.training.resume import ResumeCheckpoint
 
@@ -40,7 +40,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "params": load_params,
     "json": read_json,
     "table": lambda path: read_table(path, HISTORY_COLUMNS),
-    "meta": read_meta,
+    "meta": TokenMeta.read,
     "tokenizer": load_tokenizer,
     "stories": lambda path: sum(map(len, read_stories(path, block_size=16))),
     "checkpoint": checkpoint,

@@ -18,7 +18,7 @@ from tests.support.mlflow_record import (
     runs,
     stream,
 )
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking.metrics import epoch_metrics, flat_params, history_metrics
 

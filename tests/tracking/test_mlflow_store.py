@@ -17,14 +17,14 @@ import pytest
 from tests.support.mlflow_record import KEY, artifacts, change_run_file, client_of, runs
 from tinystories.common import paths
 from tinystories.common.errors import UserError
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking.mlflow_store import connect, tracking_uri
 
 PUBLISH = """
 import sys
 from pathlib import Path
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.tracking.mlflow_run import publish
 publish(load_params(), Path(sys.argv[1]))
 """

@@ -26,7 +26,7 @@ from tests.support.mlflow_record import (
 )
 from tinystories.common import paths
 from tinystories.common.errors import UserError
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking import async_logger as live_run
 from tinystories.tracking.async_logger import AsyncRunLogger

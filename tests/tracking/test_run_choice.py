@@ -20,7 +20,7 @@ from tests.support.mlflow_record import (
     write_csv,
 )
 from tinystories.common import paths
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing import publish as publish_module
 from tinystories.publishing.publish import publish
 from tinystories.tracking import run_choice

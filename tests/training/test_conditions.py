@@ -31,7 +31,7 @@ import hashlib, json, os, shutil, signal, sys
 from pathlib import Path
 from tests.support.small_training import NoRun
 from tinystories.training import trainer as training
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.common.signals import Stopped
 
 compiled, moves = sys.argv[1], sys.argv[2:]

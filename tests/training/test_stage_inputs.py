@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,14 @@ import numpy as np
 import pytest
 
 from tinystories.common import paths
+from tinystories.common.artifacts import TokenMeta
 from tinystories.common.errors import UserError
-from tinystories.common.files import sha256_of, write_json
+from tinystories.common.files import write_json
 from tinystories.common.params import ModelConfig, Params
 from tinystories.encoding.writer import write_meta, write_tokens
 from tinystories.evaluation import evaluate as evaluation
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
-from tinystories.tokenization.token_files import TokenMeta, read_meta
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 from tinystories.training import trainer as training
 
@@ -33,8 +32,8 @@ def here(
     """The current directory, with all that the stages before have written. Nothing is trained or scored in it."""
     monkeypatch.chdir(tmp_path)
     save_tokenizer(tokenizer, paths.TOKENIZER)
-    splits = [write_tokens(stories, tokenizer, path, 1) for path in (paths.TOKENS_TRAIN, paths.TOKENS_VALID)]
-    write_meta(TokenMeta(300, sha256_of(paths.TOKENIZER), *splits), paths.TOKENS_META)
+    train, valid = (write_tokens(stories, tokenizer, path, 1) for path in (paths.TOKENS_TRAIN, paths.TOKENS_VALID))
+    write_meta(tokenizer, train, valid)
     save_checkpoint(random_model(), paths.TOKENIZER, paths.CHECKPOINT)
     monkeypatch.setattr(training, "TrainStep", lambda *arguments: pytest.fail("the training begins"))
     monkeypatch.setattr(evaluation, "evaluate_loss", lambda *arguments: pytest.fail("the scoring begins"))
@@ -43,8 +42,8 @@ def here(
 
 
 def lie(split: str, **values: Any) -> None:
-    meta = read_meta(paths.TOKENS_META)
-    write_meta(replace(meta, **{split: replace(getattr(meta, split), **values)}), paths.TOKENS_META)
+    meta = TokenMeta.read()
+    meta.model_copy(update={split: getattr(meta, split).model_copy(update=values)}).write()
 
 
 def rewrite(path: Path, split: str, tokens: Any) -> None:
@@ -77,10 +76,13 @@ BOTH: Cases = {
     "one bit": (lambda stories: flip_a_bit(VALID), "its sha256 is not the one in meta.json"),
     "beyond the vocabulary": (lambda stories: rewrite(VALID, "valid", [0, 300] * 20), "holds token 300, but the vocab"),
     "vocabulary": (
-        lambda stories: write_meta(replace(read_meta(paths.TOKENS_META), vocab_size=301), paths.TOKENS_META),
+        lambda stories: TokenMeta.read().model_copy(update={"vocab_size": 301}).write(),
         "300 entries, but meta.json says 301",
     ),
-    "not of the form": (lambda stories: write_json(paths.TOKENS_META, {"train": {}}), "not the form that tokenize"),
+    "not of the form": (
+        lambda stories: write_json(paths.TOKENS_META, {"train": {}}),
+        "meta.json: vocab_size is missing; run the stage",
+    ),
     "no tokens": (lambda stories: VALID.unlink(), "no such file; run the stage tokenize_to_memmap"),
     "no meta": (lambda stories: paths.TOKENS_META.unlink(), "no such file; run the stage"),
 }

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.repository import ROOT
 from tinystories.common.errors import UserError
-from tinystories.common.params import ModelConfig, Params, load_params
+from tinystories.common.params import ModelConfig, Params
+from tinystories.common.params_file import load_params
 from tinystories.model.device import choose_device
 from tinystories.training import backend as backend_module
 from tinystories.training import trainer as training

@@ -11,7 +11,8 @@ from pathlib import Path
 from tinystories.common import paths
 from tinystories.common.console import escape_control
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.common.signals import GracefulShutdown, Stopped, end_within_patience, exit_with_parent, raise_stopped
 from tinystories.common.urls import shown_address, store_problem
 

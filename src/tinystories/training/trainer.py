@@ -9,6 +9,7 @@ import pandas as pd
 from tokenizers import Tokenizer
 
 from tinystories.common import paths
+from tinystories.common.artifacts import TokenMeta
 from tinystories.common.console import ProgressBar, info, progress
 from tinystories.common.errors import UserError
 from tinystories.common.files import write_json, write_text
@@ -20,11 +21,9 @@ from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.device import translate_device_errors
 from tinystories.tokenization.token_files import (
     TokenArray,
-    TokenMeta,
     check_counts,
     matching_tokenizer,
     open_tokens,
-    read_meta,
 )
 from tinystories.tracking.async_logger import AsyncRunLogger
 from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_params, history_metrics
@@ -75,7 +74,7 @@ class _Corpus:
 
 
 def _open_corpus(context_length: int) -> _Corpus:
-    meta = read_meta(paths.TOKENS_META)
+    meta = TokenMeta.read()
     tokenizer = matching_tokenizer(meta, paths.TOKENIZER)
     splits = (("train", paths.TOKENS_TRAIN, meta.train), ("valid", paths.TOKENS_VALID, meta.valid))
     for name, path, split in splits:
