@@ -1,4 +1,4 @@
-"""What the fuzz tests share: a directory for their files, and the count of what they tried."""
+"""Directories for fuzz tests and for stage scripts, and the count of what fuzz tests tried."""
 
 import os
 import resource
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fuzz import refused, slowest, tried
+from tests.support.repository import ROOT
 
 MAX_MEMORY = 1_000_000  # kilobytes
 
@@ -33,3 +34,10 @@ def fuzz_report(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture
+def stage_directory(tmp_path: Path) -> Path:
+    """Where a stage script can run: it has the committed parameters."""
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
