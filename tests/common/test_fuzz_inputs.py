@@ -44,13 +44,13 @@ def check_params(directory: Path, data: bytes) -> None:
 
 @fuzz()
 @given(data=damaged(COMMITTED))
-def test_damaged_parameters(directory, data):
+def test_load_params_corrupt(directory, data):
     check_params(directory, data)
 
 
 @fuzz(0.5)
 @given(data=st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
-def test_random_parameters(directory, data):
+def test_load_params_random(directory, data):
     check_params(directory, data)
 
 
@@ -59,7 +59,7 @@ LINES = [line for line in COMMITTED.decode().splitlines() if ":" in line and not
 
 @fuzz()
 @given(line=st.sampled_from(LINES), value=damaged(b"0.02") | damaged(b"[Once upon, a time]") | st.binary(max_size=6))
-def test_one_parameter_of_any_value(directory, line, value):
+def test_load_params_one_value(directory, line, value):
     before, after = COMMITTED.split(line.encode(), 1)
     check_params(directory, before + line.split(":")[0].encode() + b": " + value + after)
 
@@ -72,7 +72,7 @@ PARTS = st.binary(max_size=6) | st.sampled_from([SEPARATOR.encode(), b"<|end", b
 
 @fuzz()
 @given(data=st.lists(PARTS).map(b"".join), block_size=st.integers(1, 20))
-def test_stories(directory, data, block_size):
+def test_read_stories_random(directory, data, block_size):
     (directory / "stories.txt").write_bytes(data)
     with reading("stories"):
         found = list(read_stories(directory / "stories.txt", block_size=block_size))
@@ -101,7 +101,7 @@ def read_tokens(meta_file: Path, token_file: Path, tokenizer_file: Path) -> Toke
 
 @fuzz()
 @given(data=st.data())
-def test_a_meta_that_lies(directory, whole_meta, token_file, tokenizer_file, data):
+def test_token_meta_corrupt(directory, whole_meta, token_file, tokenizer_file, data):
     (directory / "meta.json").write_bytes(data.draw(damaged_json(whole_meta)))
     with reading("meta.json"):
         found = read_tokens(directory / "meta.json", token_file[0], tokenizer_file)
@@ -110,7 +110,7 @@ def test_a_meta_that_lies(directory, whole_meta, token_file, tokenizer_file, dat
 
 @fuzz()
 @given(data=st.data())
-def test_damaged_tokens(directory, whole_meta, token_file, tokenizer_file, data):
+def test_open_tokens_corrupt(directory, whole_meta, token_file, tokenizer_file, data):
     whole = token_file[0].read_bytes()
     (directory / "meta.json").write_bytes(whole_meta)
     (directory / "tokens.bin").write_bytes(other := data.draw(damaged(whole)))
@@ -121,7 +121,7 @@ def test_damaged_tokens(directory, whole_meta, token_file, tokenizer_file, data)
 
 @fuzz()
 @given(data=st.data(), text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_a_damaged_tokenizer(directory, tokenizer_file, data, text):
+def test_load_tokenizer_corrupt(directory, tokenizer_file, data, text):
     path = directory / "tokenizer.json"
     path.write_bytes(data.draw(damaged_json(tokenizer_file.read_bytes())))
     with reading("tokenizer.json"):

@@ -58,7 +58,7 @@ def test_graceful_shutdown_immediate_before_defer(number):
 def test_graceful_shutdown_debounces(monkeypatch):
     """As from `timeout`, which signals a process and its group, or from DVC's end after its group was signalled."""
     monkeypatch.setattr(signals, "DEBOUNCE_SECONDS", 60.0)
-    monkeypatch.setattr(signals, "_heard_at", -60.0)
+    monkeypatch.setattr(signals, "_received_at", -60.0)
     with GracefulShutdown() as stop:
         stop.defer()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
@@ -96,17 +96,17 @@ def test_exit_with_parent_ends_stage(stage_directory):
 # The only thread that could run Python's handlers waits in the C library for a lock that it has itself.
 HANG = "lock = ctypes.create_string_buffer(64); [ctypes.CDLL(None).pthread_mutex_lock(lock) for _ in range(2)]"
 SEND = "threading.Timer({after}, os.kill, (os.getpid(), signal.{name})).start()"
-SOON = "import ctypes, threading; from tinystories.common import signals; signals.PATIENCE = 0.3; "
+SOON = "import ctypes, threading; from tinystories.common import signals; signals.GRACE_SECONDS = 0.3; "
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_end_within_patience_in_native_call(stage_directory, name, status):
+def test_exit_after_grace_in_native_call(stage_directory, name, status):
     result = run_script(stage_directory, SOON + SEND.format(after=0.1, name=name) + "; " + HANG)
     assert (result.returncode, result.stderr) == (status, "error: not ended 0.3 s after the signal; ended hard\n")
 
 
 @pytest.mark.parametrize(("rest", "error"), [("time.sleep(1)", ""), (HANG, "error: not ended 0.3 s after ")])
-def test_end_within_patience_lets_a_noted_signal_save(stage_directory, rest, error):
+def test_exit_after_grace_lets_a_noted_signal_save(stage_directory, rest, error):
     body = f"""{SOON} signals.DEBOUNCE_SECONDS = 0.0
     with signals.GracefulShutdown() as stop:
         stop.defer()

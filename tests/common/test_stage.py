@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.repository import ROOT
 from tests.support.stage import run_script
-from tinystories.common.stage import PROCESSES
+from tinystories.common.stage import WORLD_SIZE_VARIABLES
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_run_stage_refuses_bad_params(stage_directory, text):
     assert not (stage_directory / "started").exists()
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", WORLD_SIZE_VARIABLES)
 def test_run_stage_refuses_several_processes(stage_directory, name):
     """`torchrun --nproc-per-node 2` would train everything twice."""
     result = run_script(stage_directory, "", **{name: "2"})

@@ -35,7 +35,7 @@ from tinystories.sources import download
 from tinystories.sources.download import fetch, part_file
 
 
-def test_a_file_arrives(server, target):
+def test_fetch(server, target):
     fetch(server.url, target, size=len(DATA), sha256=SHA256)
     assert target.read_bytes() == DATA
     assert server.requests[0]["Authorization"].startswith("Basic ")
@@ -43,7 +43,7 @@ def test_a_file_arrives(server, target):
     assert left_over(server.url) == set()
 
 
-def test_a_download_goes_on_where_it_was_cut(server, target):
+def test_fetch_resumes_where_it_was_cut(server, target):
     tenths = [len(DATA) * tenth // 10 for tenth in range(10)]
     server.answers = [cut(byte) for byte in tenths]
     fetch(server.url, target)
@@ -53,21 +53,21 @@ def test_a_download_goes_on_where_it_was_cut(server, target):
 
 
 @pytest.mark.parametrize("known", [{}, {"size": len(DATA), "sha256": SHA256}])
-def test_a_server_without_ranges_starts_over(server, target, known):
+def test_fetch_restarts_without_ranges(server, target, known):
     server.answers = [cut(5000), no_ranges]
     fetch(server.url, target, **known)
     assert target.read_bytes() == DATA
     assert server.ranges() == [None, "bytes=5000-"]
 
 
-def test_without_anything_to_tell_versions_apart_it_starts_over(server, target):
+def test_fetch_restarts_without_validator(server, target):
     server.answers = [lambda handler: no_ranges(handler, until=5000), no_ranges]
     fetch(server.url, target)
     assert target.read_bytes() == DATA
     assert server.ranges() == [None, None]
 
 
-def test_a_weak_etag_tells_nothing_but_a_checksum_does(server, target):
+def test_fetch_resumes_by_checksum_despite_weak_etag(server, target):
     server.etag = 'W/"one"'
     server.answers = [cut(5000)]
     fetch(server.url, target, size=len(DATA), sha256=SHA256)
@@ -77,7 +77,7 @@ def test_a_weak_etag_tells_nothing_but_a_checksum_does(server, target):
 
 
 @pytest.mark.parametrize("if_range", [True, False])
-def test_a_file_that_changed_meanwhile_is_not_mixed(server, target, if_range):
+def test_fetch_never_mixes_versions(server, target, if_range):
     def change(handler):
         server.data, server.etag = OTHER, '"two"'
         good(handler, if_range=if_range)
@@ -87,14 +87,14 @@ def test_a_file_that_changed_meanwhile_is_not_mixed(server, target, if_range):
     assert target.read_bytes() == OTHER
 
 
-def test_a_part_longer_than_the_file_is_dropped(server, target):
+def test_fetch_drops_too_long_part(server, target):
     put_part(server.url, DATA + b"more", validator='"one"', size=len(DATA))
     fetch(server.url, target)
     assert target.read_bytes() == DATA
     assert server.ranges() == [f"bytes={len(DATA) + 4}-", None]
 
 
-def test_a_part_that_is_whole_is_not_downloaded_again(server, target):
+def test_fetch_takes_whole_part(server, target):
     put_part(server.url, DATA, validator='"one"', size=len(DATA))
     fetch(server.url, target)
     assert target.read_bytes() == DATA
@@ -107,14 +107,14 @@ def test_a_part_that_is_whole_is_not_downloaded_again(server, target):
     assert not put_part_again.exists()
 
 
-def test_a_resumed_part_is_checked_too(server, target):
+def test_fetch_checks_resumed_part(server, target):
     put_part(server.url, OTHER[:5000], validator='"one"', size=len(DATA))
     fetch(server.url, target, size=len(DATA), sha256=SHA256)
     assert target.read_bytes() == DATA
     assert server.ranges() == ["bytes=5000-", None]
 
 
-def test_a_wrong_length_is_refused_and_costs_nothing_that_has_arrived(server, target, impatient):
+def test_fetch_wrong_length_keeps_part(server, target, impatient):
     put_part(server.url, DATA[:5000], validator='"one"', size=len(DATA))
     server.answers = [body(b"<html>Log in to the network", Content_Type="text/html; charset=utf-8")] * 1000
     message = problem(server.url, target, size=len(DATA), sha256=SHA256)
@@ -122,21 +122,21 @@ def test_a_wrong_length_is_refused_and_costs_nothing_that_has_arrived(server, ta
     assert part_file(server.url).read_bytes() == DATA[:5000]
 
 
-def test_more_bytes_than_the_file_has(server, target):
+def test_fetch_refuses_more_bytes(server, target):
     server.answers = [chunked, chunked]
     message = problem(server.url, target, size=len(DATA) - 5000, sha256=SHA256)
     assert "found more than 97,400 bytes" in message
     assert left_over(server.url) <= {".json"}
 
 
-def test_wrong_bytes_are_fetched_once_more(server, target):
+def test_fetch_retries_wrong_bytes_once(server, target):
     server.answers = [body(OTHER)]
     fetch(server.url, target, size=len(DATA), sha256=SHA256)
     assert target.read_bytes() == DATA
     assert server.ranges() == [None, None]
 
 
-def test_wrong_bytes_for_good_are_refused(server, target):
+def test_fetch_refuses_wrong_bytes(server, target):
     server.data = OTHER
     message = problem(server.url, target, size=len(DATA), sha256=SHA256)
     assert hashlib.sha256(OTHER).hexdigest() in message and SHA256 in message
@@ -144,7 +144,7 @@ def test_wrong_bytes_for_good_are_refused(server, target):
     assert left_over(server.url) <= {".json"}
 
 
-def test_a_file_of_unknown_length(server, target):
+def test_fetch_unknown_length(server, target):
     server.answers = [chunked]
     fetch(server.url, target)
     assert target.read_bytes() == DATA
@@ -155,7 +155,7 @@ def test_a_file_of_unknown_length(server, target):
     assert server.ranges() == [None, None, "bytes=50000-"]
 
 
-def test_an_endless_file_takes_half_of_the_room_and_gives_it_back(server, small_disk, monkeypatch):
+def test_fetch_endless_file_takes_half_the_disk(server, small_disk, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(small_disk.path))
     server.answers = [endless]
     before = shutil.disk_usage(small_disk.path).free
@@ -166,7 +166,7 @@ def test_an_endless_file_takes_half_of_the_room_and_gives_it_back(server, small_
     assert left_over(server.url) <= {".json"}
 
 
-def test_an_endless_file_ends_also_on_a_large_disk(server, target, monkeypatch):
+def test_fetch_endless_file_on_large_disk(server, target, monkeypatch):
     monkeypatch.setattr(download, "MAX_UNSIZED_BYTES", 200_000)
     server.answers = [endless]
     found = re.search(r"no end after ([0-9,]+) bytes, and no length told", problem(server.url, target))
@@ -175,14 +175,14 @@ def test_an_endless_file_ends_also_on_a_large_disk(server, target, monkeypatch):
     assert left_over(server.url) <= {".json"}
 
 
-def test_a_file_that_the_disk_has_no_room_for_is_not_begun(server, target):
+def test_fetch_never_begins_without_space(server, target):
     server.answers = [lambda handler: handler.head(Content_Length=10**17)]
     with pytest.raises(OSError, match="No space left on device"):
         fetch(server.url, target)
     assert left_over(server.url) == set()
 
 
-def test_a_size_known_beforehand_shows_what_no_header_tells(server, target):
+def test_fetch_known_size_without_header(server, target):
     def unsized(handler):
         handler.head(ETag='"one"')
         handler.wfile.write(DATA[:50_000])
@@ -193,14 +193,14 @@ def test_a_size_known_beforehand_shows_what_no_header_tells(server, target):
     assert server.ranges() == [None, "bytes=50000-"]
 
 
-def test_pages_and_compressed_files_are_refused(server, target):
+def test_fetch_refuses_html_and_compression(server, target):
     server.answers = [body(b"<html>Log in", Content_Type="text/html; charset=utf-8")]
     assert "found an HTML page; expected a text file" in problem(server.url, target)
     server.answers = [body(b"\x1f\x8b", Content_Encoding="gzip")]
     assert "sends it compressed (gzip)" in problem(server.url, target)
 
 
-def test_another_file_system(server, target, monkeypatch):
+def test_fetch_to_another_file_system(server, target, monkeypatch):
     rename = Path.replace
 
     def replace(path, to):
@@ -215,7 +215,7 @@ def test_another_file_system(server, target, monkeypatch):
     assert left_over(server.url) == set()
 
 
-def test_two_at_once_do_not_write_one_part(server, tmp_path):
+def test_fetch_two_at_once(server, tmp_path):
     running, most = [0], [0]
 
     def slow(handler):
@@ -236,7 +236,7 @@ def test_two_at_once_do_not_write_one_part(server, tmp_path):
     assert most == [1]
 
 
-def test_a_killed_process_is_taken_up_by_the_next(server, target):
+def test_fetch_resumes_after_kill(server, target):
     server.answers = [stall]
     script = (
         "import sys, pathlib; from tinystories.sources.download import fetch; "
@@ -265,7 +265,7 @@ MISCHIEF = st.one_of(
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mischief=st.lists(MISCHIEF, max_size=8), known=st.booleans())
-def test_whatever_happens_the_bytes_are_right(server, target, mischief, known):
+def test_fetch_any_faults(server, target, mischief, known):
     server.answers = list(mischief)
     fetch(server.url, target, size=len(DATA) if known else None, sha256=SHA256 if known else None)
     assert target.read_bytes() == DATA

@@ -9,8 +9,9 @@ from typing import IO
 from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
 from tinystories.common.files import atomic_write
-from tinystories.common.special_tokens import END_OF_TEXT as SEPARATOR
+from tinystories.common.special_tokens import END_OF_TEXT
 
+SEPARATOR = END_OF_TEXT
 BLOCK_BYTES = 1 << 20
 # It bounds the memory where the separator is spelt another way: to train on a story takes 100 times its size.
 MAX_STORY_BYTES = 1 << 24
