@@ -84,7 +84,7 @@ def test_stopped_is_no_exception():
 
 
 def test_exit_with_parent_ends_stage(stage_directory):
-    """After `kill -9` of DVC it would go on for nothing, and beside the next one."""
+    """After `kill -9` of DVC it would run in vain, at the same time as the next one."""
     stage = STAGE.format(body="try: time.sleep(60)\n    finally: Path('ended').touch()")
     dvc = [sys.executable, "-c", f"import subprocess; subprocess.run([{sys.executable!r}, '-c', {stage!r}])"]
     with subprocess.Popen(dvc, cwd=stage_directory, env={**os.environ, "DVC_STAGE": "train"}) as parent:

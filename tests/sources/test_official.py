@@ -16,7 +16,7 @@ from tinystories.common.errors import UserError
 from tinystories.common.paths import RAW_MANIFEST, RAW_TRAIN, RAW_VALID
 from tinystories.sources import download
 from tinystories.sources.download import part_file
-from tinystories.sources.official import DATASET_URL, EDITIONS, REVISION, OfficialFile
+from tinystories.sources.official import DATASET_URL, EDITIONS, REVISION, OfficialFile, prepare_official
 from tinystories.sources.prepare import prepare
 
 OFFICIAL = params("tinystories")
@@ -144,7 +144,8 @@ def test_cache_takes_no_wrong_bytes(official_server):
 
 
 def test_cache_two_runs_download_once(official_server):
-    threads = [threading.Thread(target=prepare, args=(OFFICIAL,)) for _ in range(2)]
+    # Not `prepare`: its manifest would be written twice in one directory, which runs in copies never do.
+    threads = [threading.Thread(target=prepare_official, args=(OFFICIAL.data.tinystories,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -44,7 +44,9 @@ def _no_credentials(alternative: str) -> AfterValidator:
 
     def check(text: str) -> str:
         if may_hold_credentials(text):
-            raise ValueError(f"should have no user, password or query in it, for they would reach git; {alternative}")
+            raise ValueError(
+                f"should have no user, password or query in it, because they would reach git; {alternative}"
+            )
         return text
 
     return AfterValidator(check)
@@ -126,7 +128,7 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"model.embedding_size is {self.embedding_size} and model.heads is {self.heads}; "
                 f"the embedding should be a multiple of 2 × heads ({2 * self.heads}), "
-                "for each head takes an equal, even share of it"
+                "because each head takes an equal, even part of it"
             )
         return self
 
