@@ -27,7 +27,8 @@ from typing import Any
 
 from benchmarks.results import Result
 from benchmarks.workload import REFERENCE, ROOT, TINY
-from tinystories.common.params import ModelConfig, Params, load_params
+from tinystories.common.params import ModelConfig, Params
+from tinystories.common.params_file import load_params
 
 SMALL = ModelConfig(context_length=256, embedding_size=128, layers=4, heads=2)  # that of `make quickstart`
 COUNTED = ("inside", "outside", "background")

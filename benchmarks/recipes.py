@@ -20,7 +20,8 @@ from torch import Tensor
 from benchmarks import gpt2_style, public_baseline
 from benchmarks.stories import ROOT, Stories
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import Backend

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workload import TINY_VOCABULARY, VOCABULARY, benchmark_params, zipf_tokens
+from tinystories.common.artifacts import TokenMeta
 from tinystories.common.files import write_json
 from tinystories.common.params import Params
 from tinystories.common.special_tokens import END_OF_TEXT_ID
 from tinystories.inference.generate import generate
 from tinystories.model.gpt import GPT
-from tinystories.tokenization.token_files import TokenArray, open_tokens, read_meta
+from tinystories.tokenization.token_files import TokenArray, open_tokens
 from tinystories.training.backend import choose_backend
 from tinystories.training.step import TrainStep
 
@@ -29,7 +30,7 @@ BYTES_A_TOKEN = 4.12  # as with the official stories and 10,000 entries
 def tokens_to_train_on(directory: Path | None, tiny: bool) -> tuple[int, TokenArray, TokenArray, int]:
     """Return vocabulary size, training and validation tokens, bytes of validation text: from a directory, or drawn."""
     if directory is not None:
-        meta = read_meta(directory / "meta.json")
+        meta = TokenMeta.read(directory / "meta.json")
         train = open_tokens(directory / "train.bin", meta.train, meta.vocab_size)
         valid = open_tokens(directory / "valid.bin", meta.valid, meta.vocab_size)
         return meta.vocab_size, train, valid, meta.valid.bytes

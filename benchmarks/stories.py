@@ -6,16 +6,17 @@ sample's validation stories, on which only final figures are computed.
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from tinystories.common.artifacts import TokenFile
 from tinystories.common.console import info
 from tinystories.common.errors import UserError
 from tinystories.common.files import file_lock, sha256_of, write_json
 from tinystories.common.reading import read_json
 from tinystories.corpus.stories import read_stories
 from tinystories.encoding.writer import write_tokens
-from tinystories.tokenization.token_files import Split, TokenArray, open_tokens
+from tinystories.tokenization.token_files import TokenArray, open_tokens
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +32,7 @@ class Stories:
     directory: Path
     key: str
     vocab_size: int
-    splits: dict[str, Split]  # train, dev, valid
+    splits: dict[str, TokenFile]  # train, dev, valid
 
     def tokens(self, name: str) -> TokenArray:
         """The tokens of `train`, `dev` or `valid`. Shape: (tokens,)."""
@@ -56,7 +57,7 @@ def prepare_stories(sample: Path | None = None, cache: Path = CACHE, vocab_size:
             info(f"Making the token files in {directory}")
             write_json(directory / "meta.json", _make(directory, *files, vocab_size))
     meta = read_json(directory / "meta.json")
-    return Stories(directory, key, vocab_size, {name: Split(**split) for name, split in meta.items()})
+    return Stories(directory, key, vocab_size, {name: TokenFile(**entry) for name, entry in meta.items()})
 
 
 def _make(directory: Path, train_file: Path, valid_file: Path, vocab_size: int) -> dict[str, dict[str, object]]:
@@ -70,7 +71,7 @@ def _make(directory: Path, train_file: Path, valid_file: Path, vocab_size: int) 
         "valid": list(read_stories(valid_file)),
     }
     return {
-        name: asdict(write_tokens(split, tokenizer, directory / f"{name}.bin", sum(map(len, split))))
+        name: write_tokens(split, tokenizer, directory / f"{name}.bin", sum(map(len, split))).model_dump()
         for name, split in splits.items()
     }
 

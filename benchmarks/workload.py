@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tinystories.common.params import ModelConfig, Params, load_params
+from tinystories.common.params import ModelConfig, Params
+from tinystories.common.params_file import load_params
 from tinystories.tokenization.token_files import TOKEN_DTYPE, TokenArray
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Stage `download`: get the stories (params: data, seed for embedded stories)."""
+"""Stage `download`: get the stories (params: data)."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.sources.prepare import prepare  # heavy imports wait until the parameters are checked
+    from tinystories.sources.prepare import prepare  # slow to import: the parameters are checked first
 
     prepare(params)
 

@@ -1,4 +1,4 @@
-"""Stage `train_tokenizer`: learn the vocabulary from the training stories (params: tokenizer)."""
+"""Stage `train_tokenizer`: train the tokenizer on the training stories (params: tokenizer)."""
 
 import sys
 from pathlib import Path
@@ -6,18 +6,14 @@ from pathlib import Path
 # This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from tinystories.common import paths
 from tinystories.common.params import Params
 from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.corpus.stories import read_stories
-    from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
+    from tinystories.tokenizer_training.bpe import train_and_save  # slow to import: the parameters are checked first
 
-    size = paths.RAW_TRAIN.stat().st_size
-    tokenizer = train_tokenizer(read_stories(paths.RAW_TRAIN), params.tokenizer.vocab_size, size)
-    save_tokenizer(tokenizer, paths.TOKENIZER)
+    train_and_save(params)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from tokenizers import Tokenizer
 
 from tests.support.repository import Repository, make_repository
 from tests.support.small_training import NoRun, lay_out_tokens
-from tinystories.common.params import ModelConfig, Params, load_params
+from tinystories.common.artifacts import TokenFile
+from tinystories.common.params import ModelConfig, Params
+from tinystories.common.params_file import load_params
 from tinystories.encoding.writer import write_tokens
 from tinystories.model.gpt import GPT
-from tinystories.tokenization.token_files import Split
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,7 @@ def tokenizer_file(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def token_file(
     stories: list[str], tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Split]:
+) -> tuple[Path, TokenFile]:
     """The stories as tokens; for reading only."""
     path = tmp_path_factory.mktemp("tokens") / "train.bin"
     return path, write_tokens(stories, tokenizer, path, total_bytes=1)

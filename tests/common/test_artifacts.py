@@ -1,84 +1,122 @@
-"""The files between the stages: written and read back, or refused in one line that says what is wrong where."""
+"""The typed files between stages: they come back as written, and what is not of their form is refused in one line."""
+
+import json
+from typing import Any
 
 import pytest
 
-from tests.support.report_files import epoch_rows, history_rows, write_run
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TokenMeta, TrainMetrics
+from tinystories.common.artifacts import EpochRow, Manifest, StoryFile, TokenFile, TokenMeta
 from tinystories.common.errors import UserError
 
-HEADER = ",".join(HistoryRow.model_fields)
-AGAIN = "; run the stage that writes it again (dvc repro -f -s train)"
+SHA256 = "ab" * 32
+TOKENS = TokenFile(tokens=900, stories=3, bytes=2_000, sha256=SHA256)
+META = TokenMeta(vocab_size=300, tokenizer_sha256=SHA256, train=TOKENS, valid=TOKENS)
+STORIES = StoryFile(bytes=2_000, stories=3, sha256=SHA256)
+MANIFEST = Manifest(source="embedded", detail={"seed": 1}, train=STORIES, valid=STORIES)
+EPOCH = EpochRow(
+    epoch=1, train_loss=1.5, train_ppl=4.48, valid_loss=1.6, valid_ppl=4.95, valid_bits_per_byte=0.5, step=10,
+    tokens=640, seconds=1.25,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def run(tmp_path, monkeypatch):
-    """A finished run, in the current directory."""
+def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_run(epochs=2)
 
 
-@pytest.mark.parametrize("kind", [Manifest, TokenMeta, TrainMetrics, Evaluation, Run])
-def test_json_file_is_written_as_it_was_read(kind):
-    before = kind.PATH.read_bytes()
-    kind.read().write()
-    assert kind.PATH.read_bytes() == before
+def write_meta(values: dict[str, Any]) -> None:
+    paths.TOKENS_META.parent.mkdir(parents=True)
+    paths.TOKENS_META.write_text(json.dumps(values))
 
 
-def test_environment_keeps_more_keys():
-    run = Run.read()
-    more = run.environment.model_copy(update={"vector_units": "avx2", "kernels": True})
-    run.model_copy(update={"environment": more}).write()
-    assert Run.read().environment == more
+def changed(field: str, *value: Any) -> dict[str, Any]:
+    """The contents of meta.json with this field set to a value, or removed."""
+    values = META.model_dump()
+    *section, name = field.split(".")
+    target = values[section[0]] if section else values
+    del target[name]
+    target.update({name: value[0]} if value else {})
+    return values
 
 
-def test_table_is_read_as_it_was_written():
-    assert HistoryRow.read_table() == history_rows(19)
-    assert EpochRow.read_table() == epoch_rows(2)
-    assert paths.HISTORY.read_text().startswith(f"{HEADER}\n1,4096,9.5,0.02,1.5,3912.6,1.1\n")
+def refusal() -> str:
+    with pytest.raises(UserError) as caught:
+        TokenMeta.read()
+    message = str(caught.value)
+    assert message.startswith("data/tokens/meta.json: ") and message.isprintable()
+    return message
 
 
-def test_read_table_accepts_more_columns_in_any_order():
-    paths.HISTORY.write_text(
-        "seconds,more,loss,step,tokens,gradient_norm,learning_rate,tokens_per_second\n7,x,2.25,1,2,3,1e-3,4"
-    )
-    (row,) = HistoryRow.read_table()
-    expected = {"step": 1, "tokens": 2, "loss": 2.25, "learning_rate": 0.001, "gradient_norm": 3, "seconds": 7}
-    assert row.model_dump() == {**expected, "tokens_per_second": 4}
+@pytest.mark.parametrize("content", [META, MANIFEST], ids=["meta", "manifest"])
+def test_json_file_comes_back(content):
+    content.write()
+    assert content.read() == content
+    assert content.read(content.PATH.absolute()) == content
 
 
-def row(loss: str) -> str:
-    return f"1,2,{loss},4,5,6,7\n"
+def test_json_file_missing():
+    with pytest.raises(UserError, match=r"^data/tokens/meta.json: no such file"):
+        TokenMeta.read()
+
+
+@pytest.mark.parametrize("count", [0, -1, "5", 5.0, True, None, [], 2**53 + 1])
+@pytest.mark.parametrize("field", ["vocab_size", "train.tokens", "train.stories", "train.bytes", "valid.tokens"])
+def test_token_meta_refuses_what_is_no_count(field, count):
+    write_meta(changed(field, count))
+    message = refusal()
+    assert f"meta.json: {field} is {count!r}, expected " in message
+    assert message.endswith("run the stage that writes it again (dvc repro -f -s tokenize_to_memmap)")
+
+
+@pytest.mark.parametrize("field", ["vocab_size", "tokenizer_sha256", "train", "valid", "train.sha256", "valid.bytes"])
+def test_token_meta_missing_field(field):
+    write_meta(changed(field))
+    assert f"meta.json: {field} is missing; " in refusal()
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("section", "problem"),
     [
-        (f"{HEADER}\n", ": no row below the header"),
-        ("", ": no row below the header"),
-        ("step,tokens\n1,2\n", ", row 1: loss is missing"),
-        (f"{HEADER}\n{row('2.5')}{row('low')}", ", row 2: loss is 'low', expected a number"),
-        (f"{HEADER}\n{row('')}", ", row 1: loss is '', expected a number"),
-        (f"{HEADER}\n{row('nan')}", ", row 1: loss is 'nan', expected a finite number"),
-        (f"{HEADER}\n{row('inf')}", ", row 1: loss is 'inf', expected a finite number"),
-        (f"{HEADER}\n{row('-2')}", ", row 1: loss is '-2', expected at least 0"),
-        (f"{HEADER}\n{row('1e300')}", ", row 1: loss is '1e300', expected at most 1e+15"),
-        (f"{HEADER}\n{row('x' * 10_000)}", ", row 1: loss is 'xxx"),
-        (f"{HEADER}\n1.5,2,3,4,5,6,7\n", ", row 1: step is '1.5', expected a whole number"),
-        (f"{HEADER}\n{'9' * 5_000},2,3,4,5,6,7\n", ", row 1: step is '999"),
-        (f"{HEADER}\n1,2,3,4,5,6,7,8\n", ": not readable as CSV (line 2 has 8 values, the header has 7)"),
-        (f"{HEADER}\n1,2\n", ": not readable as CSV (line 2 has 2 values"),
-        (f"{HEADER},loss\n1,2,3,4,5,6,7,8\n", ": not readable as CSV (a column stands twice)"),
-        (f"{HEADER}\n{row(chr(0))}", ", row 1: loss is '\\x00', expected a number"),
-        (f"{HEADER}\n{row(chr(34) + '2')}", ": not readable as CSV"),
-        (f"{HEADER}\n{row('2' * 200_000)}", ": not readable as CSV (field larger than"),
+        (None, "train is None, expected an object"),
+        (5, "train is 5, expected an object"),
+        ([], "train is [], expected an object"),
+        ("train", "train is 'train', expected an object"),
+        ({**TOKENS.model_dump(), "sha256": ""}, "train.sha256 is '', expected 64 hexadecimal digits"),
+        ({**TOKENS.model_dump(), "sha256": SHA256 + "\n"}, "train.sha256 is "),
     ],
 )
-def test_read_table_names_the_problem_and_its_place(text, problem):
-    paths.HISTORY.write_text(text)
-    with pytest.raises(UserError) as raised:
-        HistoryRow.read_table()
-    message = str(raised.value)
-    assert message.startswith(f"{paths.HISTORY}{problem}")
-    assert message.endswith(AGAIN)
-    assert message.isprintable() and len(message) < 400
+def test_token_meta_refuses_another_form(section, problem):
+    write_meta({**META.model_dump(), "train": section})
+    assert f"meta.json: {problem}" in refusal()
+
+
+def test_unknown_keys_and_columns_are_ignored():
+    """A later version may write more."""
+    write_meta({**META.model_dump(), "more": 1, "train": {**TOKENS.model_dump(), "more": [1]}})
+    assert TokenMeta.read() == META
+    EpochRow.write_table([EPOCH])
+    header, row = paths.EPOCHS.read_text().splitlines()
+    paths.EPOCHS.write_text(f"{header},more\n{row},text\n")
+    assert EpochRow.read_table() == [EPOCH]
+
+
+def test_table_comes_back():
+    rows = [EPOCH, EPOCH.model_copy(update={"epoch": 2, "train_loss": 0.1 + 0.2})]
+    EpochRow.write_table(rows)
+    assert EpochRow.read_table() == rows
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "nan", "inf", "1e16"])
+def test_table_refuses_what_is_no_figure(value):
+    EpochRow.write_table([EPOCH, EPOCH.model_copy(update={"train_loss": 1.75})])
+    paths.EPOCHS.write_text(paths.EPOCHS.read_text().replace("1.75", value))
+    with pytest.raises(UserError, match=rf"^reports/epochs.csv, row 2: train_loss is '{value}', expected ") as caught:
+        EpochRow.read_table()
+    assert str(caught.value).endswith("run the stage that writes it again (dvc repro -f -s train)")
+
+
+def test_table_without_rows():
+    EpochRow.write_table([])
+    with pytest.raises(UserError, match=r"^reports/epochs.csv: no row below the header"):
+        EpochRow.read_table()

@@ -1,4 +1,4 @@
-"""What every stage refuses before any work, besides its parameters, and what it clears away."""
+"""The frame of every stage: how it exits, what it refuses before any work, and what it removes."""
 
 import os
 import shutil
@@ -9,6 +9,70 @@ import time
 import pytest
 
 from tests.support.repository import ROOT
+from tests.support.stage import run_script
+from tinystories.common.stage import WORLD_SIZE_VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ("assert params.seed == 1337", 0, ""),
+        ("raise UserError('a.txt: nothing there')", 1, "error: a.txt: nothing there\n"),
+        ("open('no/such/file')", 1, "error: no/such/file: No such file or directory\n"),
+        ("raise OSError(28, 'No space left on device')", 1, "error: No space left on device\n"),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 143, ""),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, ""),
+    ],
+)
+def test_run_stage_exit_status(stage_directory, body, status, error):
+    result = run_script(stage_directory, body)
+    assert (result.returncode, result.stderr) == (status, error)
+    assert result.stdout == ("after\n" if status == 0 else "")
+
+
+def test_run_stage_keeps_traceback_of_a_bug(stage_directory):
+    result = run_script(stage_directory, "{}['x']")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "KeyError: 'x'" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["seed: [", "seed: 1\n", ""])
+def test_run_stage_refuses_bad_params(stage_directory, text):
+    (stage_directory / "params.yaml").write_text(text)
+    result = run_script(stage_directory, "pass")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: params.yaml: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (stage_directory / "started").exists()
+
+
+@pytest.mark.parametrize("name", WORLD_SIZE_VARIABLES)
+def test_run_stage_refuses_several_processes(stage_directory, name):
+    """`torchrun --nproc-per-node 2` would train everything twice."""
+    result = run_script(stage_directory, "", **{name: "2"})
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: {name} is 2; each process would do the whole work; start one, without torchrun, mpirun or srun\n",
+    )
+    assert not (stage_directory / "started").exists()
+    assert run_script(stage_directory, "", **{name: "1"}).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["data", "data/raw", "models", "reports"])
+def test_run_stage_refuses_outputs_outside_repository(tmp_path, stage_directory, name):
+    (tmp_path / "here").mkdir()
+    (stage_directory / "params.yaml").rename(tmp_path / "here/params.yaml")
+    link = tmp_path / "here" / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "disk")
+    result = run_script(tmp_path / "here", "", DVC_STAGE="download")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: {name}") and f"leads to {tmp_path}/disk" in result.stderr
+    assert not (tmp_path / "here/started").exists()
+    link.unlink()
+    link.symlink_to(tmp_path / "here")  # in the stage_directory: DVC takes it
+    assert run_script(tmp_path / "here", "", DVC_STAGE="download").returncode == 0
+    assert run_script(tmp_path / "here", "").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -20,7 +84,7 @@ from tests.support.repository import ROOT
         ("bob:secret@host", "'(hidden)@host'"),
     ],
 )
-def test_a_store_that_mlflow_cannot_use(store, shown):
+def test_run_stage_refuses_bad_tracking_uri(store, shown):
     """In the first stage: in the last one it would show after the training."""
     done = subprocess.run(
         [sys.executable, "stages/train_tokenizer.py"],
@@ -31,7 +95,7 @@ def test_a_store_that_mlflow_cannot_use(store, shown):
     assert line.startswith(f"error: MLFLOW_TRACKING_URI is {shown}; it should be ")
 
 
-def test_what_killed_stages_left_half_written_is_swept_but_not_what_another_is_at_work_on(tmp_path, monkeypatch):
+def test_run_stage_removes_what_killed_stages_left(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     left = ("raw/.train.txt.part", "raw/.downloads/0.txt", "tokenizer/.tokenizer.json.part", "tokens/.train.bin.part/x")

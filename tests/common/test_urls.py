@@ -24,11 +24,11 @@ from tinystories.common.urls import may_hold_credentials, redact, shown_address,
         ("http://me:pa#ss@host/a", "http://(hidden)"),
     ],
 )
-def test_addresses_without_credentials(address, shown):
+def test_redact_removes_credentials(address, shown):
     assert redact(address) == shown
 
 
-def test_addresses_are_cut_to_what_is_no_secret():
+def test_redact_several_addresses():
     assert redact("at http://u:p@ss@h.example:5/a?k=v#f: 'x://y/z'") == "at http://h.example:5/a 'x://y/z'"
     assert redact("my/*.txt?") == "my/*.txt?"
 
@@ -46,7 +46,7 @@ def test_addresses_are_cut_to_what_is_no_secret():
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     ],
 )
-def test_a_whole_address_is_shown_without_what_may_be_secret(address, shown):
+def test_shown_address_removes_secrets(address, shown):
     assert shown_address(address) == shown
 
 
@@ -59,24 +59,24 @@ SECRET = st.text("XYZ ?#/:@'\"%<>`", min_size=3).filter(lambda text: set("XYZ") 
     SECRET,
     SECRET,
 )
-def test_nothing_before_the_last_at_is_shown(front, user, password):
+def test_shown_address_any_password(front, user, password):
     address = f"{front}{user}:{password}@host:5000/path"
     assume(not address.startswith("sqlite:///"))  # a file, of any name
     assert not set("XYZ") & set(shown_address(address))
 
 
 @given(st.sampled_from(["http://", "http:/", "bob:"]), st.text("XYZ?#/:@%", min_size=3))
-def test_nor_inside_a_text(front, password):
+def test_redact_any_password(front, password):
     said = redact(f"cannot reach ({front}bob:{password}@host:5000), sorry")
     assert not set("XYZ") & set(said)
 
 
-def test_long_words_take_no_time_to_look_through():
+def test_redact_long_words_fast():
     for word in ("a" * 10**6, "ab:" * 10**5, "a/b:" * 10**5, "a.b+" * 10**5):
         assert redact(word) == word
 
 
-def test_a_name_and_a_password_without_a_scheme_are_credentials():
+def test_may_hold_credentials_without_scheme():
     assert may_hold_credentials("bob:S3cretPW@host")
     assert not may_hold_credentials("stories/Tom: a@b.txt") and not may_hold_credentials("C:/stories@home/a.txt")
 
@@ -87,7 +87,7 @@ def test_a_name_and_a_password_without_a_scheme_are_credentials():
      "sqlite:////a b/m'd.db?timeout=60", "sqlite+pysqlite:///m.db", "postgresql+psycopg2://bob:pass@host/db", "mysql://h/d",
      "mssql+pyodbc://h/d", "databricks", "databricks://profile"],
 )  # fmt: skip
-def test_a_store_that_mlflow_may_have_its_record_in(address):
+def test_store_problem_accepts(address):
     assert store_problem(address) is None
 
 
@@ -97,10 +97,10 @@ def test_a_store_that_mlflow_may_have_its_record_in(address):
      "http://host:port", "bob:S3cret@host", "http://bob:S3 cret@host", "http://bob:S3'cret@host", "http://bob:S3/cret@host",
      "sqlite://", "sqlite:///:memory:", "sqlite://m.db", "postgresql:host/db", "uc", " http://host"],
 )  # fmt: skip
-def test_a_store_that_it_may_not_have_is_refused(address):
+def test_store_problem_refuses(address):
     assert (store_problem(address) or "").startswith("should ")
 
 
-def test_a_store_of_another_package_is_left_to_it(monkeypatch):
-    monkeypatch.setattr("tinystories.common.urls._of_plugins", lambda: {"arn"})
+def test_store_problem_accepts_plugins(monkeypatch):
+    monkeypatch.setattr("tinystories.common.urls._plugin_schemes", lambda: {"arn"})
     assert store_problem("arn:aws:sagemaker:eu-west-1:1:mlflow-tracking-server/x") is None

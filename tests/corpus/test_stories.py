@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
 from tinystories.corpus import stories as corpus
-from tinystories.corpus.stories import SEPARATOR, FileStats, read_stories, story_writer, write_stories
+from tinystories.corpus.stories import SEPARATOR, read_stories, story_writer, write_stories
 
 BOM = "\ufeff"
 PIECES = st.sampled_from(["a", "Lily", " ", "\n", "\r", "\r\n", "\0", "é", "🐉", BOM, "<", "<|endof", "|>", "\u2028"])
 TEXTS = st.lists(PIECES, max_size=8).map("".join) | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-def read(tmp_path: Path, data: bytes, block_size: int = corpus.BLOCK) -> list[str]:
+def read(tmp_path: Path, data: bytes, block_size: int = corpus.BLOCK_BYTES) -> list[str]:
     path = tmp_path / "stories.txt"
     path.write_bytes(data)
     return list(read_stories(path, block_size=block_size))
@@ -34,7 +35,7 @@ def normal(text: str) -> str:
 
 @settings(deadline=None)
 @given(st.lists(TEXTS.filter(lambda text: SEPARATOR not in text), max_size=8), st.integers(1, 40))
-def test_what_is_written_is_read_back(texts, block_size):
+def test_read_stories_what_was_written(texts, block_size):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "stories.txt"
         path.write_bytes(SEPARATOR.join(texts).encode())
@@ -45,18 +46,18 @@ def test_what_is_written_is_read_back(texts, block_size):
         size = write_stories(path, stories)
         data = path.read_bytes()
         assert data == b"".join(f"{story}\n<|endoftext|>\n".encode() for story in stories)
-        assert size == FileStats(len(data), len(stories), hashlib.sha256(data).hexdigest())
+        assert size == StoryFile(bytes=len(data), stories=len(stories), sha256=hashlib.sha256(data).hexdigest())
         assert list(read_stories(path, block_size=block_size)) == stories
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK])
-def test_separators_line_ends_and_byte_order_mark(tmp_path, block_size):
+@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK_BYTES])
+def test_read_stories_separators_and_line_ends(tmp_path, block_size):
     data = f"{BOM}One.\r\n\r\nTwo.\r<|endoftext|>\r\n Three.<|endoftext|>Four <|endoftext|> five\0.\r\n".encode()
     assert read(tmp_path, data, block_size) == ["One.\n\nTwo.", "Three.", "Four", "five\0."]
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK])
-def test_files_that_were_joined_have_a_byte_order_mark_each(tmp_path, block_size):
+@pytest.mark.parametrize("block_size", [1, 2, 3, 7, 64, corpus.BLOCK_BYTES])
+def test_read_stories_joined_files(tmp_path, block_size):
     """As `cat` joins them, with and without a separator or a line end at the end of each."""
     one, two = (f"{BOM}{number}.\n{SEPARATOR}\n" for number in ("One", "Two"))
     data = f"{one}{two}{two[:-1]}{one}\n{BOM} {BOM}\n{SEPARATOR}Six{BOM}".encode()
@@ -64,21 +65,21 @@ def test_files_that_were_joined_have_a_byte_order_mark_each(tmp_path, block_size
     assert read(tmp_path, f"a{BOM}b".encode(), block_size) == [f"a{BOM}b"]  # within a story it is a letter of its own
 
 
-def test_all_whitespace_is_stripped():
-    assert set(corpus._AROUND) == {BOM, *filter(str.isspace, map(chr, range(0x110000)))}
+def test_strip_has_all_whitespace():
+    assert set(corpus._STRIP) == {BOM, *filter(str.isspace, map(chr, range(0x110000)))}
 
 
-def test_one_story_with_or_without_an_end(tmp_path):
+def test_read_stories_last_without_separator(tmp_path):
     assert read(tmp_path, b"Once.") == read(tmp_path, b"Once.\n<|endoftext|>\n") == ["Once."]
 
 
-def test_no_story_in_blank_files(tmp_path):
+def test_read_stories_blank_files(tmp_path):
     assert read(tmp_path, b"") == []
     assert read(tmp_path, b" \r\n\t\n") == []
     assert read(tmp_path, f"{BOM}\n{SEPARATOR}\n{SEPARATOR}".encode()) == []
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 5, corpus.BLOCK])
+@pytest.mark.parametrize("block_size", [1, 2, 5, corpus.BLOCK_BYTES])
 @pytest.mark.parametrize(
     ("data", "offset"),
     [
@@ -90,30 +91,30 @@ def test_no_story_in_blank_files(tmp_path):
         (b"One.\n<|endoftext|>\nTwo.\n<|endoftext|>\n\xff", 38),  # the last byte of all
     ],
 )
-def test_invalid_utf8_is_named_with_its_byte(tmp_path, data, offset, block_size):
+def test_read_stories_invalid_utf8(tmp_path, data, offset, block_size):
     with pytest.raises(UserError) as error:
         read(tmp_path, data, block_size)
     assert str(error.value) == f"{tmp_path}/stories.txt: not UTF-8 at byte {offset}; save it as UTF-8"
 
 
-def test_characters_across_block_borders_are_whole(tmp_path):
+def test_read_stories_characters_across_blocks(tmp_path):
     story = "é🐉\u2028x" * 50
     for block_size in range(1, 20):
         assert read(tmp_path, f"{story}\n{SEPARATOR}\n{story}".encode(), block_size) == [story, story]
 
 
-def test_a_million_empty_stories(tmp_path):
+def test_read_stories_million_empty(tmp_path):
     assert read(tmp_path, f"\n{SEPARATOR}\n".encode() * 1_000_000 + b"The end.") == ["The end."]
 
 
-def test_one_huge_story(tmp_path):
+def test_read_stories_one_huge(tmp_path):
     story = "Once upon a time. " * 600_000 + "The end."
     path = tmp_path / "stories.txt"
     assert write_stories(path, [story]).bytes == len(story) + len(SEPARATOR) + 2
     assert list(read_stories(path, block_size=4096)) == [story]
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path):
+def test_read_stories_constant_memory(tmp_path):
     path = tmp_path / "stories.txt"
     tracemalloc.start()
     try:
@@ -126,14 +127,14 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert peak < 12e6
 
 
-def test_a_file_without_separators_does_not_fill_the_memory(tmp_path, monkeypatch):
+def test_read_stories_refuses_no_separators(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "MAX_STORY_BYTES", 1000)
     with pytest.raises(UserError, match=r"stories.txt: no <\|endoftext\|> in the 1,008 bytes after byte 17; each"):
         read(tmp_path, b"One.<|endoftext|>" + b"x" * 5000, block_size=25)
     assert len(read(tmp_path, b"One.<|endoftext|>" * 100, block_size=1)) == 100
 
 
-def test_a_story_of_100_mb_is_refused_before_it_is_in_memory(tmp_path):
+def test_read_stories_refuses_100_mb_story(tmp_path):
     """The tokenizer would want 10 GB to learn from it."""
     path = tmp_path / "stories.txt"
     with path.open("wb") as file:
@@ -150,13 +151,13 @@ def test_a_story_of_100_mb_is_refused_before_it_is_in_memory(tmp_path):
         tracemalloc.stop()
 
 
-def test_unreadable_files_are_named(tmp_path):
+def test_read_stories_unreadable_file(tmp_path):
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(UserError, match=f"^{path}: not readable"):
             list(read_stories(path))
 
 
-def test_each_block_is_shown(tmp_path):
+def test_read_stories_on_block(tmp_path):
     data = "Lily.\r\n<|endoftext|>Tom é".encode()
     (tmp_path / "a.txt").write_bytes(data)
     seen: list[bytes] = []
@@ -165,14 +166,14 @@ def test_each_block_is_shown(tmp_path):
     assert len(seen) == 7
 
 
-def test_a_broken_off_file_does_not_appear(tmp_path):
+def test_story_writer_error_leaves_no_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), story_writer(tmp_path / "a.txt") as writer:
         writer.write("Once.")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_real_stories_come_through_unchanged(tmp_path):
+def test_write_stories_real_stories_unchanged(tmp_path):
     root = Path(__file__).parents[2]
     sample = Path(os.environ.get("TINYSTORIES_SAMPLE") or root / "../shared/data/tinystories") / "train.txt"
     if not sample.exists():

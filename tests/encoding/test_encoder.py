@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from tinystories.common.special_tokens import END_OF_TEXT
 from tinystories.corpus.stories import read_stories
-from tinystories.encoding import encoder as encoding
+from tinystories.encoding import encoder
 from tinystories.encoding.encoder import encode_stories
 from tinystories.sources import storygen
 from tinystories.tokenizer_training.bpe import train_tokenizer
@@ -64,30 +64,30 @@ def sample() -> Path:
     return path
 
 
-@given(texts=st.lists(TEXT, max_size=4), at_once=st.sampled_from([1, 2, 5, 20, 2**22]))
-@example(texts=["", " ", "a", "a ", " a", "a  b", "a \n b", "\n\n\n", f"a {END_OF_TEXT} b{END_OF_TEXT}"], at_once=1)
-def test_any_text_gives_the_ids_of_tokenizers(tokenizer, texts, at_once):
+@given(texts=st.lists(TEXT, max_size=4), block_bytes=st.sampled_from([1, 2, 5, 20, 2**22]))
+@example(texts=["", " ", "a", "a ", " a", "a  b", "a \n b", "\n\n\n", f"a {END_OF_TEXT} b{END_OF_TEXT}"], block_bytes=1)
+def test_encode_stories_any_text(tokenizer, texts, block_bytes):
     """However much is taken at once: texts are grouped, or parted, anywhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "AT_ONCE", at_once)
+        patch.setattr(encoder, "BLOCK_BYTES", block_bytes)
         assert encode(texts, tokenizer) == expected(texts, tokenizer)
 
 
 @pytest.mark.parametrize(("vocab_size", "learned_from"), [(1000, 500), (10_000, None)])
-def test_real_stories_give_the_ids_of_tokenizers(vocab_size, learned_from):
+def test_encode_stories_real_stories(vocab_size, learned_from):
     train, valid = (list(read_stories(sample() / f"{name}.txt")) for name in ("train", "valid"))
     tokenizer = train_tokenizer(train[:learned_from], vocab_size, total_bytes=1)
     for stories in (train, valid):
         assert encode(stories, tokenizer) == expected(stories, tokenizer)
 
 
-def test_generated_stories_give_the_ids_of_tokenizers(tokenizer):
+def test_encode_stories_generated_stories(tokenizer):
     stories = list(storygen.stories(seed=1, start=0, count=1000))
     assert encode(stories, tokenizer) == expected(stories, tokenizer)
 
 
 @one_tokenizer
-def test_every_character_beside_spaces(tokenizer):
+def test_encode_stories_every_character(tokenizer):
     """Of the basic plane, which has all of Unicode's whitespace."""
     characters = map(chr, (*range(0xD800), *range(0xE000, 0x10000)))
     story = "".join(f"{c}  a{c} {c}\n" for c in characters)
@@ -95,32 +95,32 @@ def test_every_character_beside_spaces(tokenizer):
 
 
 @one_tokenizer
-def test_a_story_of_any_length_is_taken_in_parts(tokenizer, monkeypatch):
-    monkeypatch.setattr(encoding, "AT_ONCE", 1000)
+def test_encode_stories_long_story_in_parts(tokenizer, monkeypatch):
+    monkeypatch.setattr(encoder, "BLOCK_BYTES", 1000)
     story = " a bc\n\nd" * 2000
-    assert max(map(len, encoding._texts([story]))) < 1010
+    assert max(map(len, encoder._parts([story]))) < 1010
     assert encode([story, "e"], tokenizer) == expected([story, "e"], tokenizer)
 
 
 @one_tokenizer
-def test_a_word_longer_than_a_part(tokenizer, monkeypatch):
-    monkeypatch.setattr(encoding, "AT_ONCE", 1000)
+def test_encode_stories_word_longer_than_block(tokenizer, monkeypatch):
+    monkeypatch.setattr(encoder, "BLOCK_BYTES", 1000)
     stories = ["x y" + "z!" * 3000 + " 1", "猫犬" * 3000]
     assert encode(stories, tokenizer) == expected(stories, tokenizer)
 
 
 @one_tokenizer
-def test_no_more_words_are_remembered_than_allowed(tokenizer, monkeypatch):
+def test_encode_stories_bounded_cache(tokenizer, monkeypatch):
     remembered = []
-    encode_by_word = encoding._encode_by_word
+    encode_by_word = encoder._encode_by_word
 
     def watched(texts: list[bytes], tokenizer: Tokenizer, known: dict[str, bytes]) -> bytes:
         remembered.append(sum(map(len, known)))
         return encode_by_word(texts, tokenizer, known)
 
-    monkeypatch.setattr(encoding, "_encode_by_word", watched)
-    monkeypatch.setattr(encoding, "AT_ONCE", 100)
-    monkeypatch.setattr(encoding, "REMEMBERED", 200)
+    monkeypatch.setattr(encoder, "_encode_by_word", watched)
+    monkeypatch.setattr(encoder, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(encoder, "CACHE_CHARACTERS", 200)
     stories = [f"One day {name} went home." * 2 for name in range(300)]
     assert encode(stories, tokenizer) == expected(stories, tokenizer)
     assert len(remembered) > 100
@@ -128,8 +128,8 @@ def test_no_more_words_are_remembered_than_allowed(tokenizer, monkeypatch):
 
 
 @one_tokenizer
-def test_stories_are_taken_only_as_they_are_needed(tokenizer, monkeypatch):
-    monkeypatch.setattr(encoding, "AT_ONCE", 100)
+def test_encode_stories_reads_lazily(tokenizer, monkeypatch):
+    monkeypatch.setattr(encoder, "BLOCK_BYTES", 100)
     taken = 0
 
     def stories() -> Iterator[str]:
@@ -158,21 +158,21 @@ def other_length(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("change", [other_prefix, other_normalizer, other_token, other_length])
-def test_a_tokenizer_of_another_form_encodes_whole_stories_and_says_so_once(stories, change, capsys, monkeypatch):
-    encoding._warn_of_another_form.cache_clear()
+def test_encode_stories_not_standard_warns_once(stories, change, capsys, monkeypatch):
+    encoder._warn_not_standard.cache_clear()
     tokenizer = train_tokenizer(stories, 300, total_bytes=1)
     change(tokenizer)
     texts = ["  We went to the park. Then\n\nwe ran home. ", *stories]
     assert encode(texts, tokenizer) == expected(texts, tokenizer)
     assert encode(texts, tokenizer) == expected(texts, tokenizer)
     assert capsys.readouterr().out.count("warning: the tokenizer has not the form") == 1
-    monkeypatch.setattr(encoding, "is_standard", lambda tokenizer: True)
+    monkeypatch.setattr(encoder, "is_standard", lambda tokenizer: True)
     assert encode(texts, tokenizer) != expected(texts, tokenizer)
 
 
 @one_tokenizer
-def test_a_tokenizer_of_ours_is_not_warned_of(tokenizer, capsys, tmp_path):
-    encoding._warn_of_another_form.cache_clear()
+def test_encode_stories_standard_does_not_warn(tokenizer, capsys, tmp_path):
+    encoder._warn_not_standard.cache_clear()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     encode(["a"], Tokenizer.from_file(str(tmp_path / "tokenizer.json")))
     assert capsys.readouterr().out == ""

@@ -175,7 +175,7 @@ def test_mlflow_yaml_and_dvc_have_few_importers() -> None:
         for path in (ROOT / "src").rglob("*.py")
         if ROOT / "src/tinystories/common/strict_yaml.py" in imported(path)
     }
-    assert readers == {"params"}
+    assert readers == {"params_file"}
     assert importers("dvc") == set()
 
 

@@ -20,7 +20,8 @@ from tests.support.report_files import epoch_rows, history_rows
 from tests.support.small_training import NoRun, lay_out_tokens
 from tinystories.common import paths
 from tinystories.common.files import copy_file, write_json, write_text
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.common.reading import read_json
 from tinystories.common.signals import GracefulShutdown
 from tinystories.common.stage import run_stage
@@ -30,7 +31,7 @@ from tinystories.evaluation.evaluate import evaluate
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.reporting.figure import plot_run
-from tinystories.sources.official import fetch
+from tinystories.sources.download import fetch
 from tinystories.sources.prepare import prepare
 from tinystories.tokenizer_training.bpe import save_tokenizer
 from tinystories.training.resume import ResumeCheckpoint, TrainerState

@@ -12,10 +12,10 @@ from tests.support.faulty_server import body, status
 from tests.support.repository import ROOT, Repository
 from tinystories.common import paths
 from tinystories.common.errors import UserError
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.common.urls import is_address, may_hold_credentials
 from tinystories.sources import official as transfer
-from tinystories.sources.official import fetch
+from tinystories.sources.download import fetch
 from tinystories.sources.prepare import prepare
 
 SECRETS = ("hunter2", "t0ken", "s0mebody")

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from tinystories.common import paths
+from tinystories.common.artifacts import TokenFile
 from tinystories.common.errors import UserError
 from tinystories.common.files import checksum, sha256_of
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.model.checkpoint import load_checkpoint
-from tinystories.tokenization.token_files import Split, open_tokens
+from tinystories.tokenization.token_files import open_tokens
 from tinystories.tokenization.tokenizer import load_tokenizer
 from tinystories.training.resume import ResumeCheckpoint
 
@@ -89,7 +90,9 @@ def test_load_tokenizer_refuses_harm(empty, data):
 
 def test_open_tokens_reads_only_numbers(empty):
     Path("train.bin").write_bytes(data := pickle.dumps(Harm()).ljust(200, b"\0"))
-    tokens = open_tokens(Path("train.bin"), Split(100, 1, 1, sha256_of(Path("train.bin"))), 65_536)
+    tokens = open_tokens(
+        Path("train.bin"), TokenFile(tokens=100, stories=1, bytes=1, sha256=sha256_of(Path("train.bin"))), 65_536
+    )
     assert tokens.tobytes() == data
 
 

@@ -14,7 +14,7 @@ from tests.support.repository import ROOT
 from tinystories.common import console
 from tinystories.common.console import info, progress, warn
 from tinystories.sources import official as transfer
-from tinystories.sources.official import fetch
+from tinystories.sources.download import fetch
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,8 @@ from tests.support.mlflow_runs import (
 )
 from tinystories.common import paths
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking.mlflow_store import tracking_uri
 

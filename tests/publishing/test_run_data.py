@@ -8,7 +8,7 @@ from tests.support.mlflow_runs import (
 )
 from tinystories.common import paths
 from tinystories.common.errors import UserError
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.publishing.run_data import read_run_data
 

@@ -4,7 +4,8 @@ import pytest
 
 from tests.support.report_files import write_run
 from tests.support.repository import ROOT
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 
 
 @pytest.fixture

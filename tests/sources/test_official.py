@@ -1,272 +1,162 @@
-"""Downloads: what arrives is the file, whole, however often it is cut, changed or wrong on the way."""
+"""Source `tinystories`: the official files, pinned and checked, downloaded once and cached."""
 
-import errno
 import hashlib
-import re
+import json
 import shutil
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.support.faulty_server import (
-    DATA,
-    OTHER,
-    SHA256,
-    body,
-    chunked,
-    cut,
-    endless,
-    good,
-    hang_up,
-    left_over,
-    no_ranges,
-    problem,
-    put_part,
-    stall,
-    status,
-)
-from tinystories.sources import official as transfer
-from tinystories.sources.official import fetch, part_file
+from tests.support.faulty_server import DATA, OTHER, SHA256
+from tests.support.sources import params, problem
+from tinystories.common.artifacts import StoryFile
+from tinystories.common.errors import UserError
+from tinystories.common.paths import RAW_MANIFEST, RAW_TRAIN, RAW_VALID
+from tinystories.sources import download
+from tinystories.sources.download import part_file
+from tinystories.sources.official import DATASET_URL, EDITIONS, REVISION, OfficialFile, prepare_official
+from tinystories.sources.prepare import prepare
+
+OFFICIAL = params("tinystories")
+CACHED = Path(".state/downloads/train.txt")
+
+pytestmark = pytest.mark.usefixtures("here")
 
 
-def test_a_file_arrives(server, target):
-    fetch(server.url, target, size=len(DATA), sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert server.requests[0]["Authorization"].startswith("Basic ")
-    assert server.requests[0]["Accept-Encoding"] == "identity"
-    assert left_over(server.url) == set()
+@pytest.fixture
+def official(url, tmp_path, monkeypatch):
+    """A server with small stand-ins of the official files."""
+    texts = [b"One.\n\n<|endoftext|>\nTwo.\n<|endoftext|>\n", b"Three. \n<|endoftext|>\n"]
+    files = []
+    for name, text, stories in zip(("train.txt", "valid.txt"), texts, (2, 1), strict=True):
+        (tmp_path / "served" / name).write_bytes(text)
+        content = StoryFile(bytes=len(text), stories=stories, sha256=hashlib.sha256(text).hexdigest())
+        files.append(OfficialFile(name, content))
+    monkeypatch.setattr(OfficialFile, "url", property(lambda file: f"{url}/{file.name}"))
+    monkeypatch.setitem(EDITIONS, "v2", tuple(files))
+    return tmp_path / "served"
 
 
-def test_a_download_goes_on_where_it_was_cut(server, target):
-    tenths = [len(DATA) * tenth // 10 for tenth in range(10)]
-    server.answers = [cut(byte) for byte in tenths]
-    fetch(server.url, target)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [None, None, *(f"bytes={byte}-" for byte in tenths[1:])]
-    assert {headers["If-Range"] for headers in server.requests[2:]} == {'"one"'}
+def test_prepare_official_keeps_the_bytes(official):
+    prepare(OFFICIAL)
+    assert RAW_TRAIN.read_bytes() == (official / "train.txt").read_bytes()
+    assert RAW_VALID.read_bytes() == (official / "valid.txt").read_bytes()
+    found = json.loads(RAW_MANIFEST.read_text())
+    assert found["detail"]["edition"] == "v2" and len(found["detail"]["revision"]) == 40
+    assert found["train"] == {
+        "bytes": 39,
+        "stories": 2,
+        "sha256": hashlib.sha256(RAW_TRAIN.read_bytes()).hexdigest(),
+    }
 
 
-@pytest.mark.parametrize("known", [{}, {"size": len(DATA), "sha256": SHA256}])
-def test_a_server_without_ranges_starts_over(server, target, known):
-    server.answers = [cut(5000), no_ranges]
-    fetch(server.url, target, **known)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [None, "bytes=5000-"]
+def test_editions_are_of_the_pinned_revision():
+    for edition in EDITIONS.values():
+        for file in edition:
+            assert file.url == f"{DATASET_URL}/resolve/{REVISION}/{file.name}"
+            assert len(file.content.sha256) == 64 and int(file.content.sha256, 16)
+            assert 700 < file.content.bytes / file.content.stories < 1000
 
 
-def test_without_anything_to_tell_versions_apart_it_starts_over(server, target):
-    server.answers = [lambda handler: no_ranges(handler, until=5000), no_ranges]
-    fetch(server.url, target)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [None, None]
+def test_prepare_official_without_server_says_what_to_do(official, monkeypatch):
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.2)
+    (official / "train.txt").write_bytes(b"something else")
+    message = problem(OFFICIAL)
+    assert "127.0.0.1" in message and "`make quickstart`" in message and "data.source=files" in message
 
 
-def test_a_weak_etag_tells_nothing_but_a_checksum_does(server, target):
-    server.etag = 'W/"one"'
-    server.answers = [cut(5000)]
-    fetch(server.url, target, size=len(DATA), sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [None, "bytes=5000-"]
-    assert "If-Range" not in server.requests[1]
+def test_prepare_official_refuses_small_disk(official, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    message = problem(OFFICIAL)
+    assert "0.0 GB free on this disk; the download needs 0.0 GB, and what DVC keeps of it twice as much" in message
+    assert not (Path(".state/downloads")).exists()
 
 
-@pytest.mark.parametrize("if_range", [True, False])
-def test_a_file_that_changed_meanwhile_is_not_mixed(server, target, if_range):
-    def change(handler):
-        server.data, server.etag = OTHER, '"two"'
-        good(handler, if_range=if_range)
-
-    server.answers = [cut(5000), change]
-    fetch(server.url, target)
-    assert target.read_bytes() == OTHER
+def test_prepare_official_partial_download_needs_no_space(official, monkeypatch):
+    part = part_file(EDITIONS["v2"][0].url)
+    part.parent.mkdir(parents=True)
+    part.write_bytes((official / "train.txt").read_bytes())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=30))
+    prepare(OFFICIAL)
+    assert RAW_TRAIN.read_bytes() == (official / "train.txt").read_bytes()
 
 
-def test_a_part_longer_than_the_file_is_dropped(server, target):
-    put_part(server.url, DATA + b"more", validator='"one"', size=len(DATA))
-    fetch(server.url, target)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [f"bytes={len(DATA) + 4}-", None]
+@pytest.fixture
+def official_server(server, monkeypatch, impatient):
+    """The faulty server, with one stand-in for both official files."""
+    content = StoryFile(bytes=len(DATA), stories=3, sha256=SHA256)
+    monkeypatch.setitem(EDITIONS, "v2", tuple(OfficialFile(name, content) for name in ("train.txt", "valid.txt")))
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(OfficialFile, "url", property(lambda file: f"{address}/{file.name}"))
+    return server
 
 
-def test_a_part_that_is_whole_is_not_downloaded_again(server, target):
-    put_part(server.url, DATA, validator='"one"', size=len(DATA))
-    fetch(server.url, target)
-    assert target.read_bytes() == DATA
-    assert len(server.requests) == 1  # answered 416: there is nothing more
-
-    put_part_again = target.rename(part_file(server.url))
-    fetch(server.url, target, size=len(DATA), sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert len(server.requests) == 1
-    assert not put_part_again.exists()
+def clear_outputs() -> None:
+    """As DVC does before each run of the stage."""
+    for path in (RAW_TRAIN, RAW_VALID):
+        path.unlink()
 
 
-def test_a_resumed_part_is_checked_too(server, target):
-    put_part(server.url, OTHER[:5000], validator='"one"', size=len(DATA))
-    fetch(server.url, target, size=len(DATA), sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == ["bytes=5000-", None]
+def test_cache_is_used_by_a_later_run(official_server):
+    prepare(OFFICIAL)
+    assert len(official_server.requests) == 2
+    clear_outputs()
+    prepare(OFFICIAL)
+    assert len(official_server.requests) == 2
+    assert RAW_TRAIN.read_bytes() == RAW_VALID.read_bytes() == DATA
+    assert RAW_TRAIN.samefile(CACHED)  # it takes no second room
+    kept = {path.name for path in CACHED.parent.iterdir() if path.suffix != ".lock"}
+    assert kept == {"train.txt", "valid.txt"}
 
 
-def test_a_wrong_length_is_refused_and_costs_nothing_that_has_arrived(server, target, impatient):
-    put_part(server.url, DATA[:5000], validator='"one"', size=len(DATA))
-    server.answers = [body(b"<html>Log in to the network", Content_Type="text/html; charset=utf-8")] * 1000
-    message = problem(server.url, target, size=len(DATA), sha256=SHA256)
-    assert "found 27 bytes (text/html), expected 102,400 bytes" in message
-    assert part_file(server.url).read_bytes() == DATA[:5000]
+@pytest.mark.parametrize("spoil", ["one byte", "cut", "longer"])
+def test_cache_is_checked(official_server, spoil):
+    """Also where somebody has changed data/raw/train.txt in its place, which may be the same file."""
+    prepare(OFFICIAL)
+    with RAW_TRAIN.open("r+b") as file:
+        if spoil == "cut":
+            file.truncate(5000)
+        else:
+            file.seek(0 if spoil == "one byte" else len(DATA))
+            file.write(b"?")
+    clear_outputs()
+    prepare(OFFICIAL)
+    assert len(official_server.requests) == 3
+    assert RAW_TRAIN.read_bytes() == CACHED.read_bytes() == DATA
 
 
-def test_more_bytes_than_the_file_has(server, target):
-    server.answers = [chunked, chunked]
-    message = problem(server.url, target, size=len(DATA) - 5000, sha256=SHA256)
-    assert "found more than 97,400 bytes" in message
-    assert left_over(server.url) <= {".json"}
+def test_cache_is_copied_without_hard_links(official_server, monkeypatch):
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    prepare(OFFICIAL)
+    assert RAW_TRAIN.read_bytes() == DATA and not RAW_TRAIN.samefile(CACHED)
 
 
-def test_wrong_bytes_are_fetched_once_more(server, target):
-    server.answers = [body(OTHER)]
-    fetch(server.url, target, size=len(DATA), sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [None, None]
+def test_cache_takes_no_wrong_bytes(official_server):
+    official_server.data = OTHER
+    with pytest.raises(UserError, match="found another file"):
+        prepare(OFFICIAL)
+    assert not CACHED.exists() and not RAW_TRAIN.exists()
 
 
-def test_wrong_bytes_for_good_are_refused(server, target):
-    server.data = OTHER
-    message = problem(server.url, target, size=len(DATA), sha256=SHA256)
-    assert hashlib.sha256(OTHER).hexdigest() in message and SHA256 in message
-    assert len(server.requests) == 2
-    assert left_over(server.url) <= {".json"}
-
-
-def test_a_file_of_unknown_length(server, target):
-    server.answers = [chunked]
-    fetch(server.url, target)
-    assert target.read_bytes() == DATA
-
-    server.answers = [lambda handler: chunked(handler, until=50_000)]
-    fetch(server.url, target, sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [None, None, "bytes=50000-"]
-
-
-def test_an_endless_file_takes_half_of_the_room_and_gives_it_back(server, small_disk, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(small_disk.path))
-    server.answers = [endless]
-    before = shutil.disk_usage(small_disk.path).free
-    assert re.search(
-        r"no end after 4,[0-9,]+ bytes, and no length told", problem(server.url, small_disk.path / "data/stories.txt")
-    )
-    assert shutil.disk_usage(small_disk.path).free > before - 20_000
-    assert left_over(server.url) <= {".json"}
-
-
-def test_an_endless_file_ends_also_on_a_large_disk(server, target, monkeypatch):
-    monkeypatch.setattr(transfer, "LARGEST_UNTOLD", 200_000)
-    server.answers = [endless]
-    found = re.search(r"no end after ([0-9,]+) bytes, and no length told", problem(server.url, target))
-    assert found
-    assert 200_000 < int(found[1].replace(",", "")) < 2_000_000, "some pieces more, as they come"
-    assert left_over(server.url) <= {".json"}
-
-
-def test_a_file_that_the_disk_has_no_room_for_is_not_begun(server, target):
-    server.answers = [lambda handler: handler.head(Content_Length=10**17)]
-    with pytest.raises(OSError, match="No space left on device"):
-        fetch(server.url, target)
-    assert left_over(server.url) == set()
-
-
-def test_a_size_known_beforehand_shows_what_no_header_tells(server, target):
-    def unsized(handler):
-        handler.head(ETag='"one"')
-        handler.wfile.write(DATA[:50_000])
-
-    server.answers = [unsized]
-    fetch(server.url, target, size=len(DATA))
-    assert target.read_bytes() == DATA
-    assert server.ranges() == [None, "bytes=50000-"]
-
-
-def test_pages_and_compressed_files_are_refused(server, target):
-    server.answers = [body(b"<html>Log in", Content_Type="text/html; charset=utf-8")]
-    assert "found an HTML page; expected a text file" in problem(server.url, target)
-    server.answers = [body(b"\x1f\x8b", Content_Encoding="gzip")]
-    assert "sends it compressed (gzip)" in problem(server.url, target)
-
-
-def test_another_file_system(server, target, monkeypatch):
-    rename = Path.replace
-
-    def replace(path, to):
-        if path.parent != Path(to).parent:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(path, to)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    fetch(server.url, target, sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert list(target.parent.iterdir()) == [target]
-    assert left_over(server.url) == set()
-
-
-def test_two_at_once_do_not_write_one_part(server, tmp_path):
-    running, most = [0], [0]
-
-    def slow(handler):
-        running[0] += 1
-        most[0] = max(most[0], running[0])
-        time.sleep(0.1)
-        running[0] -= 1
-        good(handler)
-
-    server.answers = [slow, slow]
-    targets = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    threads = [threading.Thread(target=fetch, args=(server.url, target)) for target in targets]
+def test_cache_two_runs_download_once(official_server):
+    # Not `prepare`: its manifest would be written twice in one directory, which runs in copies never do.
+    threads = [threading.Thread(target=prepare_official, args=(OFFICIAL.data.tinystories,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [target.read_bytes() for target in targets] == [DATA, DATA]
-    assert most == [1]
+    assert len(official_server.requests) == 2
+    assert RAW_TRAIN.read_bytes() == DATA
 
 
-def test_a_killed_process_is_taken_up_by_the_next(server, target):
-    server.answers = [stall]
-    script = (
-        "import sys, pathlib; from tinystories.sources.official import fetch; "
-        "fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, server.url, target]) as process:
-        for _ in range(2000):
-            if part_file(server.url).exists() and part_file(server.url).stat().st_size:
-                break
-            time.sleep(0.01)
-        process.kill()
-    assert not target.exists()
-    fetch(server.url, target, size=len(DATA), sha256=SHA256)
-    assert target.read_bytes() == DATA
-    assert server.ranges()[0] is None
-    assert re.fullmatch(r"bytes=[1-9]\d*-", server.ranges()[1])
-
-
-MISCHIEF = st.one_of(
-    st.integers(0, len(DATA)).map(cut),
-    st.integers(0, len(DATA)).map(lambda byte: lambda handler: no_ranges(handler, until=byte)),
-    st.integers(0, len(DATA)).map(lambda byte: lambda handler: good(handler, until=byte, if_range=False)),
-    st.sampled_from([hang_up, status(503), status(429, Retry_After=1), status(500)]),
-)
-
-
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(mischief=st.lists(MISCHIEF, max_size=8), known=st.booleans())
-def test_whatever_happens_the_bytes_are_right(server, target, mischief, known):
-    server.answers = list(mischief)
-    fetch(server.url, target, size=len(DATA) if known else None, sha256=SHA256 if known else None)
-    assert target.read_bytes() == DATA
-    target.unlink()
+def test_cache_needs_no_space_again(official_server, monkeypatch):
+    prepare(OFFICIAL)
+    clear_outputs()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    prepare(OFFICIAL)
+    assert len(official_server.requests) == 2

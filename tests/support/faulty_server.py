@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tinystories.common.errors import UserError
-from tinystories.sources.official import fetch, part_file
+from tinystories.sources.download import fetch, part_file
 
 DATA = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(DATA).hexdigest()

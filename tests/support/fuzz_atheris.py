@@ -14,13 +14,12 @@ import atheris
 
 with atheris.instrument_imports(include=["tinystories", "yaml", "json", "csv"]):
     from tinystories.common import paths
-    from tinystories.common.artifacts import HistoryRow
+    from tinystories.common.artifacts import HistoryRow, TokenMeta
     from tinystories.common.errors import UserError
-    from tinystories.common.params import load_params
+    from tinystories.common.params_file import load_params
     from tinystories.common.reading import read_json
     from tinystories.corpus.stories import read_stories
     from tinystories.model.checkpoint import load_checkpoint
-    from tinystories.tokenization.token_files import read_meta
     from tinystories.tokenization.tokenizer import load_tokenizer
     from tinystories.training.resume import ResumeCheckpoint
 
@@ -49,7 +48,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "params": load_params,
     "json": read_json,
     "table": table,
-    "meta": read_meta,
+    "meta": TokenMeta.read,
     "tokenizer": load_tokenizer,
     "stories": lambda path: sum(map(len, read_stories(path, block_size=16))),
     "checkpoint": checkpoint,

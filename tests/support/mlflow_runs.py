@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Run, TrainMetrics
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking.async_logger import AsyncRunLogger
 from tinystories.tracking.metrics import environment_tags, epoch_metrics, history_metrics

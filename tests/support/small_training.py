@@ -5,9 +5,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tinystories.common import paths
-from tinystories.common.files import sha256_of
 from tinystories.encoding.writer import write_meta, write_tokens
-from tinystories.tokenization.token_files import TokenMeta
 from tinystories.tokenizer_training.bpe import save_tokenizer
 
 
@@ -34,4 +32,4 @@ def lay_out_tokens(stories: list[str], tokenizer: Tokenizer) -> None:
     """Write the files of the stages before `train`."""
     save_tokenizer(tokenizer, paths.TOKENIZER)
     train, valid = (write_tokens(stories, tokenizer, path, 1) for path in (paths.TOKENS_TRAIN, paths.TOKENS_VALID))
-    write_meta(TokenMeta(tokenizer.get_vocab_size(), sha256_of(paths.TOKENIZER), train, valid), paths.TOKENS_META)
+    write_meta(tokenizer, train, valid)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,16 @@ import numpy as np
 import pytest
 
 from tinystories.common import paths
+from tinystories.common.artifacts import TokenMeta
 from tinystories.common.errors import UserError
 from tinystories.common.files import write_json
-from tinystories.encoding.writer import write_meta
-from tinystories.tokenization.token_files import read_meta
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 
 def lie(split: str, **values: Any) -> None:
     """Change what meta.json says of a split."""
-    meta = read_meta(paths.TOKENS_META)
-    write_meta(replace(meta, **{split: replace(getattr(meta, split), **values)}), paths.TOKENS_META)
+    meta = TokenMeta.read()
+    meta.model_copy(update={split: getattr(meta, split).model_copy(update=values)}).write()
 
 
 def rewrite(path: Path, split: str, tokens: Any) -> None:
@@ -53,10 +51,13 @@ TOKENS: Cases = {
     "one bit": (lambda stories: flip_a_bit(VALID), "its sha256 is not the one in meta.json"),
     "beyond the vocabulary": (lambda stories: rewrite(VALID, "valid", [0, 300] * 20), "holds token 300, but the vocab"),
     "vocabulary": (
-        lambda stories: write_meta(replace(read_meta(paths.TOKENS_META), vocab_size=301), paths.TOKENS_META),
+        lambda stories: TokenMeta.read().model_copy(update={"vocab_size": 301}).write(),
         "300 entries, but meta.json says 301",
     ),
-    "not of the form": (lambda stories: write_json(paths.TOKENS_META, {"train": {}}), "not the form that tokenize"),
+    "not of the form": (
+        lambda stories: write_json(paths.TOKENS_META, {"train": {}}),
+        "meta.json: vocab_size is missing; run the stage",
+    ),
     "no tokens": (lambda stories: VALID.unlink(), "no such file; run the stage tokenize_to_memmap"),
     "no meta": (lambda stories: paths.TOKENS_META.unlink(), "no such file; run the stage"),
 }

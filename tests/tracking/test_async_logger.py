@@ -22,7 +22,7 @@ from tests.support.mlflow_runs import (
     wait_for_rows,
 )
 from tinystories.common.errors import UserError
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking import async_logger
 from tinystories.tracking.metrics import epoch_metrics, flat_params

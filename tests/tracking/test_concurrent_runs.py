@@ -12,7 +12,7 @@ from tests.support.mlflow_runs import (
     start_logger,
     wait_for_rows,
 )
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing import publish as publish_module
 from tinystories.publishing.publish import publish
 from tinystories.tracking import run_choice

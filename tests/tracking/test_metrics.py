@@ -1,7 +1,7 @@
 """Names and values of an MLflow run's parameters."""
 
 from tests.support.mlflow_runs import change_params
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.tracking.metrics import flat_params
 
 

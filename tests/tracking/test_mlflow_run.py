@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.mlflow_runs import change_run_file, client_of, publish_in_a_process, start_logger
 from tinystories.common import paths
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking.mlflow_run import error_summary
 

@@ -18,7 +18,7 @@ from tests.support.mlflow_runs import (
     start_logger,
 )
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking.metrics import flat_params
 from tinystories.tracking.run_choice import same_params

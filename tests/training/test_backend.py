@@ -8,7 +8,8 @@ import torch
 
 from tests.support.repository import ROOT
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
 from tinystories.model.device import choose_device
 from tinystories.training import backend as backend_module
 from tinystories.training import trainer

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tests.support.repository import ROOT
-from tinystories.common.params import ModelConfig, Params, load_params
+from tinystories.common.params import ModelConfig, Params
+from tinystories.common.params_file import load_params
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import Backend
 from tinystories.training.conditions import find_conditions

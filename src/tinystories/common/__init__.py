@@ -1,1 +1,1 @@
-"""What every stage uses: parameters, files, messages, paths."""
+"""Shared by all stages: parameters, paths, files, messages, signals."""

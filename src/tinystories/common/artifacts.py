@@ -1,7 +1,7 @@
-"""What the files between the stages hold: a type for each, which writes it and reads it back.
+"""The files between the stages: a type for each, which writes the file and reads it back.
 
-A file has one writer, the stage named in its type. Reading it gives an object of that type, or a `UserError` that
-names the file, the key, what was found and what would be right. Keys that a type does not have are left out.
+A file has one writer, the stage named in its type. Reading gives an object of that type, or a `UserError` that names
+the file, the key, what was found and what would be right. Keys and columns that the type does not have are ignored.
 """
 
 import csv
@@ -14,10 +14,12 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from tinystories.common import paths
+from tinystories.common.console import escape_control
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.files import write_json, write_text
 from tinystories.common.reading import read_csv, read_json
 
+MAX_COUNT = 2**53  # every reader of JSON has such an integer exactly
 MAX_VALUE = 1e15  # of any count, rate, loss or time: beyond it a figure is damaged
 MAX_PERPLEXITY = 1e305  # e^700, at which `loss_eval.perplexity` ends, and a little
 
@@ -30,7 +32,8 @@ def _time(text: str) -> str:
     return text
 
 
-Count = Annotated[int, Field(ge=0, le=2**53)]  # what every reader of JSON has exactly
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+PositiveCount = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Figure = Annotated[float, Field(ge=0, le=MAX_VALUE)]
 Perplexity = Annotated[float, Field(ge=0, le=MAX_PERPLEXITY)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -38,7 +41,7 @@ Time = Annotated[str, AfterValidator(_time)]
 
 
 class Values(BaseModel):
-    """Named values, checked as they are read and as they are made."""
+    """Named values, checked when they are read and when they are made."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
@@ -50,15 +53,16 @@ class JsonFile(Values):
     STAGE: ClassVar[str]
 
     @classmethod
-    def read(cls) -> Self:
-        """Read it. Errors: UserError where it is missing or not of this form."""
+    def read(cls, path: Path | None = None) -> Self:
+        """Read the file at its place, or at `path`. Errors: UserError where it is missing or not of this form."""
+        path = path or cls.PATH
         try:
-            return cls.model_validate(read_json(cls.PATH))
+            return cls.model_validate(read_json(path))
         except ValidationError as error:
-            raise UserError(f"{cls.PATH}: {_problem(error)}; {_remedy(cls.STAGE)}") from None
+            raise UserError(f"{path}: {_validation_error(error)}; {_remedy(cls.STAGE)}") from None
 
     def write(self) -> None:
-        """Write it, whole or not at all."""
+        """Write the file, whole or not at all."""
         write_json(self.PATH, self.model_dump())
 
 
@@ -79,7 +83,9 @@ class Row(Values):
             return table.validate_python(rows, strict=False)  # text becomes numbers
         except ValidationError as error:
             row, *_ = error.errors(include_url=False)[0]["loc"]
-            raise UserError(f"{cls.PATH}, row {int(row) + 1}: {_problem(error)}; {_remedy(cls.STAGE)}") from None
+            raise UserError(
+                f"{cls.PATH}, row {int(row) + 1}: {_validation_error(error)}; {_remedy(cls.STAGE)}"
+            ) from None
 
     @classmethod
     def write_table(cls, rows: Iterable[Self]) -> None:
@@ -95,10 +101,11 @@ def _remedy(stage: str) -> str:
     return f"run the stage that writes it again (dvc repro -f -s {stage})"
 
 
-def _problem(error: ValidationError) -> str:
-    """The first of pydantic's findings: the key, what was found, what was expected."""
+def _validation_error(error: ValidationError) -> str:
+    """Describe pydantic's first finding: the key, what was found, what was expected."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without the number of a row
+    names = [part for part in problem["loc"] if isinstance(part, str)]  # without the number of a row
+    key = escape_control(shorten(".".join(names)))
     context = problem.get("ctx", {})
     if problem["type"] == "missing":
         return f"{key} is missing"
@@ -123,7 +130,7 @@ def _problem(error: ValidationError) -> str:
 
 
 class StoryFile(Values):
-    """A file of stories: bytes (separators included), stories, and its sha256."""
+    """A file of stories: counts of bytes (separators included) and of stories, and its sha256 in hexadecimal."""
 
     bytes: Count
     stories: Count
@@ -131,7 +138,7 @@ class StoryFile(Values):
 
 
 class Manifest(JsonFile):
-    """What download has written, and where it is from."""
+    """manifest.json: the two files of stories, and where they are from."""
 
     PATH, STAGE = paths.RAW_MANIFEST, "download"
 
@@ -142,20 +149,20 @@ class Manifest(JsonFile):
 
 
 class TokenFile(Values):
-    """A file of tokens: counts of tokens, stories and UTF-8 bytes of story text, and its sha256."""
+    """A token file: counts of tokens, of stories and of UTF-8 bytes of story text, and its sha256 in hexadecimal."""
 
-    tokens: Annotated[int, Field(ge=1, le=2**53)]
-    stories: Annotated[int, Field(ge=1, le=2**53)]
-    bytes: Annotated[int, Field(ge=1, le=2**53)]
+    tokens: PositiveCount
+    stories: PositiveCount
+    bytes: PositiveCount
     sha256: Sha256
 
 
 class TokenMeta(JsonFile):
-    """What tokenize_to_memmap has written: the two token files, and the tokenizer that made them."""
+    """meta.json: the two token files, and the tokenizer that made them."""
 
     PATH, STAGE = paths.TOKENS_META, "tokenize_to_memmap"
 
-    vocab_size: Annotated[int, Field(ge=1, le=2**53)]
+    vocab_size: PositiveCount
     tokenizer_sha256: Sha256
     train: TokenFile
     valid: TokenFile

@@ -1,4 +1,4 @@
-"""What a stage says while it works: one live line on a terminal, a plain line now and then in a log."""
+"""Messages and progress: a live progress bar on a terminal, a plain line every few seconds in a log."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ _console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def info(message: str) -> None:
-    """Print one line, or a table, above the progress bar where there is one."""
+    """Print one line, or a table, above the progress bar if there is one."""
     _console.print("\n".join(map(escape_control, message.split("\n"))), markup=False)
 
 
@@ -26,12 +26,12 @@ def warn(message: str) -> None:
 
 
 def escape_control(text: str) -> str:
-    """The text as one line, in which a server's words or a file's name cannot move the cursor or change colours."""
+    """Escape control characters: a server's message or a file's name cannot move the cursor or change colours."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people say them: `8 s`, `3:05`, `1:02:45`."""
+    """Format seconds as `8 s`, `3:05` or `1:02:45`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -41,22 +41,22 @@ def format_duration(seconds: float) -> str:
 
 
 class ProgressBar:
-    """The progress of one piece of work: how far, and a few words that change (`loss 3.21, 4,000 tokens/s`)."""
+    """The progress of one task, with a detail that changes (`loss 3.21, 4,000 tokens/s`)."""
 
     def __init__(self, title: str, total: float | None, done: float, live: Progress | None) -> None:
         self._title, self._total, self._done, self._detail = escape_control(title), total, done, ""
         self._live = live
         self._task = live.add_task(self._title, total=total, completed=int(done), detail="") if live else None
         self._start = self._last_line = time.monotonic()
-        self._first: tuple[float, float] | None = None  # when the first piece was done, and how far that was
+        self._first: tuple[float, float] | None = None  # time and progress of the first call of `advance`
 
     @property
     def seconds(self) -> float:
-        """Time since the work began; never 0, for rates."""
+        """Time since the start; never 0, because rates are divided by it."""
         return max(time.monotonic() - self._start, 1e-9)
 
     def advance(self, amount: float, detail: str | None = None) -> None:
-        """Move on by `amount` of the total's unit; `detail` replaces the words beside the bar."""
+        """Advance by `amount`, in the unit of the total. `detail`: replaces the text after the bar."""
         self._done += amount
         if detail is not None:
             self._detail = detail
@@ -75,7 +75,7 @@ class ProgressBar:
         parts = [self._title]
         if self._total:
             parts.append(f"{min(self._done / self._total, 1):.0%}")
-            # The first piece says nothing of the others: a training compiles in its first step.
+            # The first call is left out: a training compiles in its first step.
             start, done = self._first or (0.0, self._done)
             if self._done > done:
                 left = (self._total - self._done) * (time.monotonic() - start) / (self._done - done)
@@ -87,7 +87,7 @@ class ProgressBar:
 
 @contextmanager
 def progress(title: str, total: float | None = None, done: float = 0) -> Iterator[ProgressBar]:
-    """Show the progress of the block. `total` and `done` are in one unit of the caller's (bytes, steps)."""
+    """Show the progress of the block. `total`, `done`: in one unit, such as bytes or steps."""
     if not _console.is_terminal:
         yield ProgressBar(title, total, done, None)
         return

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, by one process at a time."""
+"""Write files atomically, copy and link them, lock them, and compute their checksums."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COPY_BLOCK = 1 << 20  # bytes
-_UMASK = os.umask(0o077)  # it can only be read by setting it; once, before there are threads
+_UMASK = os.umask(0o077)  # can only be read by setting it: once, before there are threads
 os.umask(_UMASK)
 
 
@@ -26,7 +26,7 @@ os.umask(_UMASK)
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open `path` for writing bytes; it appears under its name only when the block ends without an error.
 
-    The bytes go to a neighbour `.NAME.part`, are flushed to the disk, and are then renamed into place.
+    The bytes go to `.NAME.part` in the same directory, are flushed to the disk, and are then renamed into place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -37,29 +37,29 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        with suppress(OSError):  # which would hide what went wrong first
+        with suppress(OSError):  # it would hide the first error
             part.unlink()
         raise
 
 
 def settle_mode(path: Path) -> None:
-    """Give a file the mode of any new one: some libraries make theirs private, others copy their source's.
+    """Set the mode that the umask gives a new file: some libraries make private files, others copy the source's mode.
 
-    What DVC keeps for itself is read-only where it links its cache (`cache.type hardlink,symlink`).
+    DVC's own files are read-only where it links its cache (`cache.type hardlink,symlink`).
     """
     path.chmod(0o666 & ~_UMASK)
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy bytes, whole or not at all."""
+    """Copy a file's bytes atomically."""
     with source.open("rb") as file, atomic_write(target) as copy:
         shutil.copyfileobj(file, copy, COPY_BLOCK)
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Let `target` be the same file as `source`, which takes no room on the disk; where that cannot be, a copy.
+    """Hard-link `target` to `source`, or copy it where links are not possible.
 
-    For files that nobody changes in place.
+    Only for files that are never changed in place.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def link_file(source: Path, target: Path) -> None:
 
 @contextmanager
 def with_filename(path: Path) -> Iterator[None]:
-    """While the block writes `path`: a full disk says what is wrong, but not where. The OSError gets the name."""
+    """Add the name of `path` to an OSError of the block: that of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -81,13 +81,13 @@ def with_filename(path: Path) -> Iterator[None]:
 
 
 def save_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, flushed to the disk. Errors: OSError with the file's name, as for any other file."""
-    from safetensors import SafetensorError  # heavy, and most stages do without
+    """Write a safetensors file and flush it to the disk. Errors: OSError with the file's name."""
+    from safetensors import SafetensorError  # slow to import, and most stages do not need it
     from safetensors.torch import save_file
 
     try:
         save_file(tensors, path, metadata)
-    except SafetensorError as error:  # its word for a full disk, too: `I/O error: ... (os error 28)`
+    except SafetensorError as error:  # also for a full disk: `I/O error: ... (os error 28)`
         found = re.search(r"os error (\d+)", str(error))
         if found is None:
             raise
@@ -99,9 +99,9 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict[str, s
 
 @contextmanager
 def file_lock(path: Path, waiting: str) -> Iterator[None]:
-    """Hold the lock file `path` during the block; where another process has it, say `waiting` and wait.
+    """Hold the lock file `path` during the block; where another process holds it, print `waiting` and wait.
 
-    The lock of a killed process is free at once. The file stays: removing it would let two processes in.
+    The lock of a killed process is released at once. The file stays: removing it would let two processes in.
     """
     lock = FileLock(path)
     try:
@@ -116,23 +116,23 @@ def file_lock(path: Path, waiting: str) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with `\\n` line ends on every system, whole or not at all."""
+    """Write UTF-8 text atomically, with `\\n` line ends on every system."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, indented, keys in the order given, whole or not at all."""
+    """Write JSON atomically, indented, keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256 in hexadecimal, read in blocks."""
+    """Compute the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checksum(value: Any, path: Path) -> str:
-    """The sha256 of a JSON value, however it is laid out, and of a file beside it, together in hexadecimal."""
+    """Compute one sha256 of a JSON value, however it is laid out, and a file, in hexadecimal."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(f"{text}{sha256_of(path)}".encode()).hexdigest()

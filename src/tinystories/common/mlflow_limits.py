@@ -1,37 +1,37 @@
-"""How much MLflow takes of a text, in characters, and how what is longer is cut so that one can see it.
+"""MLflow's limits of text lengths, in characters, and how a longer text is cut visibly.
 
-From mlflow/utils/validation.py and mlflow/store/tracking/dbmodels/models.py of MLflow 3.17; a test compares them. What
-is no parameter here is short by its making (names of metrics and artifacts) or checked by MLflow alone.
+Source: mlflow/utils/validation.py and mlflow/store/tracking/dbmodels/models.py of MLflow 3.17; a test compares them.
+Names of metrics and artifacts are always short enough.
 """
 
 import json
 from typing import Any
 
-MAX_EXPERIMENT_NAME = 256  # the databases' column; MLflow's own check allows 500, which only sqlite takes
-MAX_RUN_NAME = 250  # the same; MLflow does not check it
+MAX_EXPERIMENT_NAME = 256  # the database column; MLflow's own check allows 500, which only SQLite takes
+MAX_RUN_NAME = 250  # the database column; MLflow does not check it
 MAX_PARAM = 6000
 MAX_TAG = 8000
-LONGEST_SOURCE = 65_535  # of a data set: where it is from, as JSON
+MAX_SOURCE = 65_535  # a data set's source, as JSON
 
-_LONGEST_IN_SOURCE = 1000  # one text in it, such as a path
+_MAX_SOURCE_TEXT = 1000  # one text in a source, such as a path
 _ALL = "data/raw/manifest.json has all"
 
 
-def cut(text: str, longest: int) -> str:
-    """The text, or its beginning and how many characters were left out; at most `longest` characters of UTF-8."""
-    if len(text) <= longest:
+def cut(text: str, max_length: int) -> str:
+    """Cut a text to at most `max_length` characters, with a note of its full length."""
+    if len(text) <= max_length:
         return text
     note = f" ... ({len(text):,} characters)"
-    return text[: longest - len(note)] + note
+    return text[: max_length - len(note)] + note
 
 
 def cut_source(source: dict[str, Any]) -> str:
-    """A data set's source as JSON, of its lists (of files) as many entries as MLflow takes, and how many there are.
+    """Encode a data set's source as JSON, its lists of files cut to as many entries as MLflow takes, with a note.
 
-    ASCII, for of MySQL's databases the limit is in bytes.
+    It is ASCII, because MySQL's limit is in bytes.
     """
     most = max(map(len, _lists(source)), default=0)
-    while len(text := json.dumps(_shortened(source, most))) > LONGEST_SOURCE and most:
+    while len(text := json.dumps(_shortened(source, most))) > MAX_SOURCE and most:
         most = most * 9 // 10
     return text
 
@@ -47,4 +47,4 @@ def _shortened(value: Any, most: int) -> Any:
     if isinstance(value, list):
         more = [f"... ({len(value):,} in all; {_ALL})"] if len(value) > most else []
         return [_shortened(part, most) for part in value[:most]] + more
-    return cut(value, _LONGEST_IN_SOURCE) if isinstance(value, str) else value
+    return cut(value, _MAX_SOURCE_TEXT) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Where everything lies, relative to the directory in which the stages run (see dvc.yaml)."""
+"""Where every file is, relative to the directory in which the stages run (see dvc.yaml)."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ PARAMS = Path("params.yaml")
 
 RAW_TRAIN = Path("data/raw/train.txt")
 RAW_VALID = Path("data/raw/valid.txt")
-RAW_MANIFEST = Path("data/raw/manifest.json")  # the last of the three
-DOWNLOADS = Path("data/raw/.downloads")  # of one name, so that what a killed stage left goes with the next one
+RAW_MANIFEST = Path("data/raw/manifest.json")  # written last
+DOWNLOADS = Path("data/raw/.downloads")  # a fixed name: the next stage removes what a killed one left
 
 TOKENIZER = Path("data/tokenizer/tokenizer.json")
 
@@ -18,7 +18,7 @@ TOKENS_META = Path("data/tokens/meta.json")
 
 CHECKPOINT = Path("models/checkpoint")
 RUN = Path("models/run.json")
-# DVC wants every output inside one stage's: train writes its samples here, evaluate lays them beside the final ones.
+# An output belongs to one stage: train writes its samples here, evaluate copies them to SAMPLES.
 EPOCH_SAMPLES = Path("models/samples")
 
 HISTORY = Path("reports/history.csv")
@@ -33,20 +33,19 @@ RECEIPT = Path("reports/publish.json")
 
 
 def repository_root() -> Path:
-    """The user's repository, absolute.
+    """The root of the user's repository, absolute: DVC_ROOT under DVC, else the current directory.
 
-    Stages run in the current directory, which `dvc exp run --temp` and `--queue` make a throw-away copy; what must
-    outlive a stage (resumable state, half-finished downloads, the MLflow database) goes under the root instead.
-    DVC names it in DVC_ROOT; without DVC it is the current directory.
+    `dvc exp run --temp` and `--queue` run stages in a temporary copy. What must outlive a stage (resume checkpoints,
+    partial downloads, the MLflow database) is under the root instead.
     """
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
 def state_directory() -> Path:
-    """`.state/` at the repository's root: what survives a killed stage. Ignored by git, unknown to DVC."""
+    """`.state/` at the root: what survives a killed stage. Ignored by git, unknown to DVC."""
     return repository_root() / ".state"
 
 
 def training_states() -> Path:
-    """The states from which trainings go on, a directory for each key."""
+    """The resume checkpoints, a directory for each run key."""
     return state_directory() / "train"

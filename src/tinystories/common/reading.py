@@ -1,4 +1,4 @@
-"""Reading back what a stage wrote, JSON and CSV: whole and plain, or one clear line about what is wrong with it."""
+"""Read the JSON and CSV files that stages write, strictly."""
 
 import csv
 import json
@@ -9,12 +9,12 @@ from typing import Any
 
 from tinystories.common.errors import UserError, shorten
 
-MAX_JSON_BYTES = 100_000_000  # bytes; a manifest of very many files
-MAX_JSON_DEPTH = 20  # objects and lists inside each other
+MAX_JSON_BYTES = 100_000_000  # a manifest of very many files
+MAX_JSON_DEPTH = 20  # nested objects and lists
 
 
 def read_json(path: Path, largest: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """Read a JSON object: no key twice, numbers finite and of 64 bits, text that can be written again.
+    """Read a JSON object without duplicate keys, with finite numbers of 64 bits and valid Unicode.
 
     Errors: UserError where the file is missing, not such JSON, no object, or has more than `largest` bytes.
     """
@@ -30,7 +30,7 @@ def read_json(path: Path, largest: int = MAX_JSON_BYTES) -> dict[str, Any]:
             parse_constant=_finite_number,
         )
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # fails for half a character, such as "\\ud800"
+            json.dumps(value, ensure_ascii=False).encode()  # fails for a lone surrogate, such as "\\ud800"
         _check_depth(value)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)") from None
@@ -79,7 +79,7 @@ def _check_depth(value: Any) -> None:
 
 
 def read_csv(path: Path, stage: str) -> list[dict[str, str]]:
-    """Read a CSV file with a header: rows as text by column, every row as long as the header, no column twice.
+    """Read a CSV file with a header: each row as text by column, as long as the header, without duplicate columns.
 
     Errors: UserError, naming the stage that writes it, where the file is missing or not of that form.
     """

@@ -1,4 +1,4 @@
-"""Stopping when asked to: SIGINT (Ctrl-C) and SIGTERM."""
+"""Graceful shutdown on SIGINT (Ctrl-C) and SIGTERM, and a hard exit where that takes too long."""
 
 import math
 import os
@@ -9,15 +9,15 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-WATCH_EVERY = 0.5  # seconds
-DEBOUNCE_SECONDS = 2.0  # seconds in which a second signal says nothing new: see `_is_new`
-PATIENCE = 8.0  # seconds from a signal to the end, however it comes: see `end_within_patience`
+POLL_SECONDS = 0.5  # between checks of the parent process
+DEBOUNCE_SECONDS = 2.0  # in which a second signal counts as the first: see `_is_new`
+GRACE_SECONDS = 8.0  # from a signal to a hard exit: see `exit_after_grace`
 
 
 class Stopped(BaseException):
-    """The process was asked to stop. A BaseException, as KeyboardInterrupt is: no `except Exception` swallows it.
+    """The process was asked to stop. A BaseException like KeyboardInterrupt: no `except Exception` catches it.
 
-    `immediate`: it was raised wherever the program was, so what it was at work on may be half done.
+    `immediate`: raised at an arbitrary line, so that the current work may be half done.
     """
 
     def __init__(self, signal_number: int, immediate: bool) -> None:
@@ -26,71 +26,75 @@ class Stopped(BaseException):
 
 
 def raise_stopped(signal_number: int, frame: FrameType | None = None) -> None:
-    """A signal handler: stop right here."""
+    """Signal handler: raise `Stopped` at the current line."""
     if _is_new():
         raise Stopped(signal_number, immediate=True)
 
 
 def exit_with_parent() -> None:
-    """Send this process SIGTERM once the one that started it has ended."""
+    """Send SIGTERM to this process when its parent has ended."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(WATCH_EVERY)
+            time.sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def end_within_patience() -> None:
-    """End this process PATIENCE seconds after SIGINT or SIGTERM, where it has not ended until then, as SIGKILL would.
+def exit_after_grace() -> None:
+    """Exit hard, as SIGKILL does, if the process has not ended GRACE_SECONDS after SIGINT or SIGTERM.
 
-    Python's handlers wait until a native call returns, and to learn a vocabulary is one call of minutes. The signal's
-    number, which the interpreter writes to a socket at once, wakes a thread instead. Only a call that keeps all other
-    threads from running keeps this one, too. A training that has noted a first signal may take as long as it needs to
-    end its step and save its state; a second signal ends it like any other stage.
+    Python's handlers wait until a native call returns, and training a tokenizer is one call of minutes. The interpreter
+    writes the signal's number to a socket at once, which wakes a thread. Only a call that holds the GIL blocks it.
+
+    A training that has noted a first signal may take as long as it needs to end its step and save its state. A second
+    signal gives it GRACE_SECONDS, as any other stage.
     """
-    listener, speaker = socket.socketpair()
-    speaker.setblocking(False)
-    signal.set_wakeup_fd(speaker.detach(), warn_on_full_buffer=False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
 
     def end(number: int, again: bool) -> None:
         if again or not _is_noted:
-            os.write(2, f"error: not ended {PATIENCE:g} s after the signal; ended hard\n".encode())
+            os.write(2, f"error: not ended {GRACE_SECONDS:g} s after the signal; ended hard\n".encode())
             os._exit(128 + number)
 
     def listen() -> None:
-        heard_at, again = math.inf, False
+        received_at, again = math.inf, False
         while True:
-            (number,) = listener.recv(1)
+            (number,) = receiver.recv(1)
             now = time.monotonic()
-            heard_at, again = now, again or now - heard_at >= DEBOUNCE_SECONDS
+            received_at, again = now, again or now - received_at >= DEBOUNCE_SECONDS
             if number in GracefulShutdown.SIGNALS:
-                timer = threading.Timer(PATIENCE, end, (number, again))
+                timer = threading.Timer(GRACE_SECONDS, end, (number, again))
                 timer.daemon = True
                 timer.start()
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
 
 
-_heard_at = -DEBOUNCE_SECONDS
-_is_noted = False  # a first signal, by a GracefulShutdown, which will end in order
+_received_at = -DEBOUNCE_SECONDS
+_is_noted = False  # a GracefulShutdown has a first signal and will stop in order
 
 
 def _is_new() -> bool:
-    """Whether a signal is more than the one before, sent again: it may come to a process itself, through its group, and
-    because its parent got it and has ended. None of these is impatience; it should not break up the cleaning up."""
-    global _heard_at
-    before, _heard_at = _heard_at, time.monotonic()
-    return _heard_at - before >= DEBOUNCE_SECONDS
+    """Whether this signal is a new request, and not the one before, delivered again.
+
+    One request may arrive directly, through the process group, and because the parent has ended. A repetition must not
+    interrupt the clean-up.
+    """
+    global _received_at
+    before, _received_at = _received_at, time.monotonic()
+    return _received_at - before >= DEBOUNCE_SECONDS
 
 
 class GracefulShutdown:
-    """After `defer()`, in its block, a first signal is only noted, so that work ends where nothing is half done.
+    """Defer the first signal after `defer()` until `check()`, so that work stops where nothing is half done.
 
-    `check()` raises `Stopped` once one has come. A second one raises it at once, wherever the program is, and so does
-    any before `defer()`: compiling can take a minute, and there is nothing yet that could be saved.
+    A second signal raises `Stopped` at once, and so does any before `defer()`: compiling can take a minute, and there
+    is nothing to save yet.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -112,11 +116,11 @@ class GracefulShutdown:
             signal.signal(number, handler)
 
     def defer(self) -> None:
-        """From now on, wait for `check()`."""
+        """From now on, let a first signal wait for `check()`."""
         self._defers = True
 
     def check(self) -> None:
-        """Raise `Stopped` if a signal has come."""
+        """Raise `Stopped` if a signal has arrived."""
         if self.signal_number is not None:
             raise Stopped(self.signal_number, immediate=False)
 

@@ -1,4 +1,4 @@
-"""The frame of every stage script: checked parameters in, one clear line out where something is wrong."""
+"""Run a stage: check its parameters, handle signals, and report a mistake in one line."""
 
 import os
 import shutil
@@ -11,26 +11,27 @@ from pathlib import Path
 from tinystories.common import paths
 from tinystories.common.console import escape_control
 from tinystories.common.errors import UserError
-from tinystories.common.params import Params, load_params
-from tinystories.common.signals import GracefulShutdown, Stopped, end_within_patience, exit_with_parent, raise_stopped
+from tinystories.common.params import Params
+from tinystories.common.params_file import load_params
+from tinystories.common.signals import GracefulShutdown, Stopped, exit_after_grace, exit_with_parent, raise_stopped
 from tinystories.common.urls import shown_address, store_problem
 
-# How many processes do the same thing at once, as torchrun, Open MPI, MPICH (and Intel MPI) and Slurm's srun say it.
-PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+# The number of parallel processes, as torchrun, Open MPI, MPICH (and Intel MPI) and Slurm's srun set it.
+WORLD_SIZE_VARIABLES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
-    """Run `main` with the parameters of params.yaml, and exit: 0, 1 after a UserError, 130 or 143 when stopped.
+    """Run `main` with the parameters of params.yaml. Exit status: 0, 1 after a UserError, 130 or 143 when stopped.
 
-    MLFLOW_TRACKING_URI is checked like a parameter, in every stage: a mistake in it should not show after the training.
+    Every stage checks MLFLOW_TRACKING_URI too: a mistake in it should not show only after the training.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
     signal.signal(signal.SIGINT, raise_stopped)
-    end_within_patience()
+    exit_after_grace()
     by_dvc = "DVC_STAGE" in os.environ
     if by_dvc:
-        # Nobody takes the results of a stage whose DVC was killed, and they are in the way of the next one. A stage
-        # started by hand may well outlive that shell.
+        # If DVC is killed, its stage's outputs are lost, and in the way of the next run. A stage that was started by
+        # hand may outlive its shell.
         exit_with_parent()
     try:
         _check_processes()
@@ -40,24 +41,23 @@ def run_stage(main: Callable[[Params], None]) -> None:
         if problem := store_problem(store := os.environ.get("MLFLOW_TRACKING_URI", "")):
             raise UserError(f"MLFLOW_TRACKING_URI is {shown_address(store)!r}; it {problem}")
         main(params)
-        _sweep()
+        _remove_leftovers()
     except UserError as error:
         sys.exit(f"error: {escape_control(str(error))}")
     except Stopped as stopped:
         sys.exit(128 + stopped.signal_number)
     except OSError as error:
-        # A full disk or a directory that may not be written: the system's words and the file say it all.
+        # A full disk, a directory without write permission: the system's message and the file name are clear.
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {escape_control(f'{place}{error.strerror or error}')}")
     finally:
-        for (
-            number
-        ) in GracefulShutdown.SIGNALS:  # there is nothing left to stop in order: no traceback from Python's own end
+        for number in GracefulShutdown.SIGNALS:  # no traceback from a signal while Python exits
             signal.signal(number, signal.SIG_DFL)
 
 
 def _check_processes() -> None:
-    for name in PROCESSES:
+    """Errors: UserError where this is one of several parallel processes."""
+    for name in WORLD_SIZE_VARIABLES:
         if os.environ.get(name, "1").strip() not in ("", "0", "1"):
             raise UserError(
                 f"{name} is {os.environ[name]}; each process would do the whole work; "
@@ -70,7 +70,7 @@ def _output_directories() -> list[Path]:
 
 
 def _check_directories() -> None:
-    """DVC refuses outputs outside its repository, after the work for them."""
+    """Errors: UserError for an output directory outside the repository, which DVC refuses only after the work."""
     here = Path.cwd().resolve()
     for directory in _output_directories():
         if not (real := directory.resolve()).is_relative_to(here):
@@ -80,14 +80,14 @@ def _check_directories() -> None:
             )
 
 
-def _sweep() -> None:
-    """Remove what killed stages have half written and nobody overwrites, for DVC had the whole file in its cache.
+def _remove_leftovers() -> None:
+    """Remove partial files of killed stages that no later run has overwritten, because DVC had the file in its cache.
 
-    That is, what was changed before the whole file beside it came to its place: no stage is at work on it.
+    A partial file older than the whole file is one of these: no running stage is writing it.
     """
     parts = [part for directory in _output_directories() for part in directory.glob(".*.part")]
-    left = [(part, part.with_name(part.name.removeprefix(".").removesuffix(".part"))) for part in parts]
-    for part, whole in [*left, (paths.DOWNLOADS, paths.RAW_MANIFEST)]:
+    leftovers = [(part, part.with_name(part.name.removeprefix(".").removesuffix(".part"))) for part in parts]
+    for part, whole in [*leftovers, (paths.DOWNLOADS, paths.RAW_MANIFEST)]:
         with suppress(OSError):
             if part.lstat().st_ctime < whole.lstat().st_ctime:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()

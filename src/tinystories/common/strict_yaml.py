@@ -1,8 +1,8 @@
-"""YAML as DVC reads it, less all that another reader would read differently.
+"""Read the subset of YAML that all readers read alike.
 
-DVC reads version 1.2, PyYAML version 1.1, where `no` is false, `0200` is 128, `2:08` too, and `1e-3` is text. Here
-words and numbers are those of 1.2, so that DVC never sees another value than the program; and a number that is not
-written plainly is handed on as `AmbiguousNumber`, which no schema takes.
+DVC reads YAML 1.2. PyYAML reads 1.1, where `no` is false, `0200` and `2:08` are 128, and `1e-3` is text. Here words and
+numbers are those of 1.2, so that DVC and the program see the same values. A number that readers disagree on becomes an
+`AmbiguousNumber`, which no schema accepts.
 """
 
 import math
@@ -16,9 +16,9 @@ import yaml
 
 from tinystories.common.errors import UserError, shorten
 
-LARGEST_FILE = 100_000  # bytes; a page or two, and what is read in a second
+MAX_FILE_BYTES = 100_000  # read within a second
 
-# What YAML 1.2, as DVC has it, takes for a number; and what everybody does.
+# Numbers of YAML 1.2, as DVC reads them; and those that all readers read alike.
 _NUMBER = re.compile(
     r"[-+]?0b[01_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?0o?[0-7_]+|[-+]?[0-9_]+"
     r"|[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9_]+([eE][-+][0-9]+)?"
@@ -29,25 +29,25 @@ _PLAIN = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*([eE][-+][0-9]+)?)?|\.[0-9]+|
 
 @dataclass(frozen=True)
 class AmbiguousNumber:
-    """A number that is not written plainly, and what readers of YAML take it for: some for `text`, some for numbers."""
+    """A number that readers of YAML disagree on. `readings`: `text`, or the number written plainly."""
 
     text: str
     readings: tuple[str, ...]
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The readings that are numbers, each written plainly."""
+        """The readings that are numbers."""
         return tuple(reading for reading in self.readings if reading != "text")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping: no tags, directives, anchors or aliases, no key twice.
+    """Read a YAML mapping without tags, directives, anchors, aliases and duplicate keys.
 
     Errors: UserError, one line with the place in the file, what was found there and what would be right.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{path}: {path.stat().st_size:,} bytes; a parameter file has less than {LARGEST_FILE:,}")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path}: {path.stat().st_size:,} bytes; a parameter file has less than {MAX_FILE_BYTES:,}")
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file here ({Path.cwd()}); run the stage from the repository's root") from None
@@ -58,7 +58,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise UserError(f"{path}: nested too deeply; expected sections of keys and values") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: {_problem(error)}") from None
+        raise UserError(f"{path}: {_describe(error)}") from None
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
         raise UserError(f"{path}: found {found}; expected sections, each with its keys and values")
@@ -66,27 +66,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Mappings have text as keys, each once; words and numbers are those of YAML 1.2."""
+    """Loads mappings with unique text keys, and the words and numbers of YAML 1.2."""
 
     def fetch_directive(self) -> None:
-        raise _no_use("a line that begins with %", "a directive", self.get_mark())
+        raise _unsupported("a line that begins with %", "a directive", self.get_mark())
 
     def fetch_tag(self) -> None:
-        raise _no_use("what begins with !", "a tag", self.get_mark())
+        raise _unsupported("what begins with !", "a tag", self.get_mark())
 
     def fetch_anchor(self) -> None:
-        raise _no_use("what begins with &", "an anchor", self.get_mark())
+        raise _unsupported("what begins with &", "an anchor", self.get_mark())
 
     def fetch_alias(self) -> None:
-        raise _no_use("what begins with *", "an alias", self.get_mark())
+        raise _unsupported("what begins with *", "an alias", self.get_mark())
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
             if isinstance(value, str):
-                value.encode()  # "\\ud800" is half a character, which nothing could print or save
-        except ValueError as error:  # also of a date or a number that cannot be: say where
-            raise _refusal(str(error), node.start_mark) from None
+                value.encode()  # a lone surrogate such as "\\ud800" can neither be printed nor saved
+        except ValueError as error:  # also an impossible date or number
+            raise _error(str(error), node.start_mark) from None
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -95,17 +95,17 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 shown = key.text if isinstance(key, AmbiguousNumber) else reprlib.repr(key)
-                raise _refusal(f"the key {shorten(shown)} should be text", key_node.start_mark)
+                raise _error(f"the key {shorten(shown)} should be text", key_node.start_mark)
             if key in seen:
-                raise _refusal(f"the key '{shorten(key)}' stands twice in one section", key_node.start_mark)
+                raise _error(f"the key '{shorten(key)}' stands twice in one section", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float | AmbiguousNumber:
         text = node.value
         value = _number(text)
-        # DVC writes a very small or large number as Python does, `1e-05`: without a point, and without a doubt.
-        finite = isinstance(value, int) or math.isfinite(value)  # what is not, a schema names better
+        # DVC writes very small and large numbers as Python does: `1e-05`, without a point.
+        finite = isinstance(value, int) or math.isfinite(value)  # the schema refuses others with a better message
         if _PLAIN.fullmatch(text.lower()) or repr(value) == text or not finite:
             return value
         try:
@@ -128,23 +128,23 @@ _Loader.add_implicit_resolver(
 
 
 def _number(text: str) -> int | float:
-    """What YAML 1.2 takes the text for. Errors: ValueError."""
+    """Parse a number of YAML 1.2. Errors: ValueError."""
     bare = text.replace("_", "").lower()
     if re.match(r"[-+]?0[box]", bare):
         return int(bare, 0)
     return int(bare) if re.fullmatch(r"[-+]?[0-9]+", bare) else float(re.sub(r"\.(inf|nan)", r"\1", bare))
 
 
-def _refusal(problem: str, mark: yaml.Mark) -> yaml.constructor.ConstructorError:
+def _error(problem: str, mark: yaml.Mark) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
-def _no_use(what: str, name: str, mark: yaml.Mark) -> yaml.constructor.ConstructorError:
+def _unsupported(what: str, name: str, mark: yaml.Mark) -> yaml.constructor.ConstructorError:
     # Readers differ in where an anchor's name ends, and an alias can stand for a billion entries.
-    return _refusal(f"{what} is {name} to YAML, which has no use here; put text in quotes", mark)
+    return _error(f"{what} is {name} to YAML, which has no use here; put text in quotes", mark)
 
 
-def _problem(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     place, problem = "", str(error)
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark

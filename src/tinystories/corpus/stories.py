@@ -1,38 +1,40 @@
-"""Stories in a text file: one after another, each ended by the separator `<|endoftext|>`."""
+"""The text format: stories one after another, each followed by the separator `<|endoftext|>`."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
 from tinystories.common.files import atomic_write
+from tinystories.common.special_tokens import END_OF_TEXT
 
-SEPARATOR = "<|endoftext|>"
-BLOCK = 1 << 20  # bytes
-# Bytes. It bounds the memory where the separator is spelt another way: to learn from a story takes 100 times its size.
+SEPARATOR = END_OF_TEXT
+BLOCK_BYTES = 1 << 20
+# It bounds the memory where the separator is spelt another way: to train on a story takes 100 times its size.
 MAX_STORY_BYTES = 1 << 24
 
 _SEPARATOR = SEPARATOR.encode()
 _STORY_END = f"\n{SEPARATOR}\n"
-# Whitespace, and the byte order mark: a file that was joined from several has one at the start of each.
-_AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
+# Whitespace, and the byte order mark: a file joined from several has one at the start of each.
+_STRIP = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
 
 
 def read_stories(
     path: Path,
     *,
     name: str | None = None,
-    block_size: int = BLOCK,
+    block_size: int = BLOCK_BYTES,
     on_block: Callable[[bytes], object] | None = None,
 ) -> Iterator[str]:
-    """The stories of a file, in its order, in memory bounded by the longest story.
+    """Yield the stories of a file, in its order, in memory bounded by the longest story.
 
-    A story is what lies between separators, wherever they stand, stripped of whitespace and byte order marks around it;
-    an empty one is no story. What follows the last separator counts too. Line ends become `\\n`. `name` stands for the
-    path in messages; `on_block` is shown each block of bytes as it is read.
+    A story is the text between two separators, also after the last one, stripped of whitespace and byte order marks.
+    An empty one is no story. Line ends become `\\n`.
+
+    `name`: stands for the path in messages. `on_block`: called with each block of bytes that is read.
 
     Errors: UserError for a file that is not readable, not UTF-8 (with the byte), or has no separator for too long.
     """
@@ -63,7 +65,7 @@ def read_stories(
 
 
 def _stories(data: bytearray, offset: int, name: str) -> list[str]:
-    """The stories in whole ones' bytes, which begin at `offset` in the file. Empties `data`, which may be large."""
+    """Split bytes that hold whole stories. Empties `data`, which may be large. `offset`: of `data` in the file."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -71,64 +73,55 @@ def _stories(data: bytearray, offset: int, name: str) -> list[str]:
     data.clear()
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return [story for piece in text.split(SEPARATOR) if (story := piece.strip(_AROUND))]
-
-
-@dataclass(frozen=True)
-class FileStats:
-    """What a file of stories holds: bytes (separators included), stories, and its sha256 in hexadecimal."""
-
-    bytes: int
-    stories: int
-    sha256: str
+    return [story for piece in text.split(SEPARATOR) if (story := piece.strip(_STRIP))]
 
 
 class StoryWriter:
-    """Writes stories in the canonical form, `story\\n<|endoftext|>\\n`, and counts what it writes."""
+    """Write stories in the canonical form, `story\\n<|endoftext|>\\n`, and count them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._waiting: list[str] = []  # writing and hashing story by story would take twice as long
-        self._characters = 0
+        self._buffer: list[str] = []  # to write and hash each story alone would take twice as long
+        self._buffered = 0  # characters
         self._bytes = 0
         self._sha256 = hashlib.sha256()
         self.stories = 0
 
     def write(self, story: str) -> None:
         """Add one story: text without the separator, stripped, not empty."""
-        self._waiting.append(story)
-        self._characters += len(story)
+        self._buffer.append(story)
+        self._buffered += len(story)
         self.stories += 1
-        if self._characters >= BLOCK:
+        if self._buffered >= BLOCK_BYTES:
             self._flush()
 
-    def size(self) -> FileStats:
-        """What has been written so far."""
+    def finish(self) -> StoryFile:
+        """Write what is buffered, and describe the file."""
         self._flush()
-        return FileStats(self._bytes, self.stories, self._sha256.hexdigest())
+        return StoryFile(bytes=self._bytes, stories=self.stories, sha256=self._sha256.hexdigest())
 
     def _flush(self) -> None:
-        if self._waiting:
-            data = (_STORY_END.join(self._waiting) + _STORY_END).encode()
+        if self._buffer:
+            data = (_STORY_END.join(self._buffer) + _STORY_END).encode()
             self._file.write(data)
             self._sha256.update(data)
             self._bytes += len(data)
-            self._waiting.clear()
-            self._characters = 0
+            self._buffer.clear()
+            self._buffered = 0
 
 
 @contextmanager
 def story_writer(path: Path) -> Iterator[StoryWriter]:
-    """A writer of `path`, which appears when the block ends without an error."""
+    """Open `path` for writing stories; it appears when the block ends without an error."""
     with atomic_write(path) as file:
         writer = StoryWriter(file)
         yield writer
-        writer.size()
+        writer.finish()
 
 
-def write_stories(path: Path, stories: Iterable[str]) -> FileStats:
-    """Write all the stories to `path`, whole or not at all."""
+def write_stories(path: Path, stories: Iterable[str]) -> StoryFile:
+    """Write all stories to `path`, whole or not at all."""
     with story_writer(path) as writer:
         for story in stories:
             writer.write(story)
-    return writer.size()
+    return writer.finish()

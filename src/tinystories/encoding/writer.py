@@ -1,21 +1,45 @@
-"""Writing token files and their meta.json."""
+"""Encode the stories of both splits into token files and their meta.json."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from tinystories.common import paths
+from tinystories.common.artifacts import TokenFile, TokenMeta
 from tinystories.common.console import progress
-from tinystories.common.files import atomic_write, write_json
+from tinystories.common.errors import UserError
+from tinystories.common.files import atomic_write, sha256_of
+from tinystories.corpus.stories import read_stories
 from tinystories.encoding.encoder import encode_stories
-from tinystories.tokenization.token_files import END_OF_TEXT_BYTES, TOKEN_DTYPE, Split, TokenMeta
+from tinystories.tokenization.token_files import END_OF_TEXT_BYTES, TOKEN_DTYPE
+from tinystories.tokenization.tokenizer import load_tokenizer
 
 
-def write_tokens(stories: Iterable[str], tokenizer: Tokenizer, path: Path, total_bytes: int) -> Split:
-    """Encode the stories into `path`, in one pass and constant memory. `total_bytes` of text serve the time left."""
+def tokenize_to_memmap() -> None:
+    """Encode both splits into token files, and write meta.json last: where it stands, the token files are whole."""
+    tokenizer = load_tokenizer(paths.TOKENIZER)
+    train, valid = (
+        write_tokens(read_stories(text), tokenizer, tokens, text.stat().st_size)
+        for text, tokens in ((paths.RAW_TRAIN, paths.TOKENS_TRAIN), (paths.RAW_VALID, paths.TOKENS_VALID))
+    )
+    write_meta(tokenizer, train, valid)
+
+
+def write_meta(tokenizer: Tokenizer, train: TokenFile, valid: TokenFile) -> None:
+    """Write meta.json. `tokenizer` is the one in tokenizer.json, which made both files."""
+    TokenMeta(
+        vocab_size=tokenizer.get_vocab_size(), tokenizer_sha256=sha256_of(paths.TOKENIZER), train=train, valid=valid
+    ).write()
+
+
+def write_tokens(stories: Iterable[str], tokenizer: Tokenizer, path: Path, total_bytes: int) -> TokenFile:
+    """Encode stories into the token file `path`, in one pass and constant memory.
+
+    `total_bytes`: size of the text, for the progress bar. Errors: UserError where there is no story.
+    """
     digest = hashlib.sha256()
     tokens = story_count = text_bytes = 0
 
@@ -34,9 +58,6 @@ def write_tokens(stories: Iterable[str], tokenizer: Tokenizer, path: Path, total
             tokens += len(block) // TOKEN_DTYPE.itemsize
             bar.advance(text_bytes - shown, f"{text_bytes / 1e6 / bar.seconds:.1f} MB/s")
             shown = text_bytes
-    return Split(tokens, story_count, text_bytes, digest.hexdigest())
-
-
-def write_meta(meta: TokenMeta, path: Path) -> None:
-    """Write meta.json, last of all: where it stands, the token files are whole."""
-    write_json(path, asdict(meta))
+        if not story_count:
+            raise UserError(f"{path}: no story to encode; run the stage download again")
+    return TokenFile(tokens=tokens, stories=story_count, bytes=text_bytes, sha256=digest.hexdigest())

@@ -5,6 +5,7 @@ import math
 import torch
 
 from tinystories.common import paths
+from tinystories.common.artifacts import TokenMeta
 from tinystories.common.console import info, progress
 from tinystories.common.errors import UserError
 from tinystories.common.files import copy_file, write_json, write_text
@@ -13,7 +14,7 @@ from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import load_checkpoint
 from tinystories.model.device import choose_device, translate_device_errors
-from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens, read_meta
+from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens
 
 
 @translate_device_errors("evaluate.batch_size")
@@ -22,7 +23,7 @@ def evaluate(params: Params) -> None:
 
     Errors: UserError where checkpoint, tokenizer and tokens are not of one training.
     """
-    meta = read_meta(paths.TOKENS_META)
+    meta = TokenMeta.read()
     tokenizer = matching_tokenizer(meta, paths.CHECKPOINT / "tokenizer.json")
     model = load_checkpoint(paths.CHECKPOINT)
     if model.vocab_size != meta.vocab_size:

@@ -1,1 +1,1 @@
-"""Stage `download`: where the stories come from."""
+"""Stage `download`: the official stories, the embedded ones, or the user's own."""

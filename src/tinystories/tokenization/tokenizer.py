@@ -1,4 +1,4 @@
-"""The tokenizer: byte-level BPE, so that any text can be encoded and comes back the same."""
+"""The tokenizer: a byte-level BPE, which encodes any text without loss."""
 
 import json
 from pathlib import Path
@@ -13,57 +13,58 @@ from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
 
 
 def is_standard(tokenizer: Tokenizer) -> bool:
-    """Whether it is, but for its vocabulary and merges, what `train_tokenizer` makes."""
-    return _form(json.loads(tokenizer.to_str())) == _plain_form()
+    """Whether the tokenizer differs from what `train_tokenizer` makes only in its vocabulary and merges."""
+    return _settings(json.loads(tokenizer.to_str())) == _standard_settings()
 
 
 def untrained_tokenizer() -> Tokenizer:
+    """Make a byte-level BPE with GPT-2's pre-tokenization, without a vocabulary."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
-def _plain_form() -> dict[str, Any]:
-    plain = untrained_tokenizer()
-    plain.add_special_tokens([END_OF_TEXT])
-    return _form(json.loads(plain.to_str()))
+def _standard_settings() -> dict[str, Any]:
+    standard = untrained_tokenizer()
+    standard.add_special_tokens([END_OF_TEXT])
+    return _settings(json.loads(standard.to_str()))
 
 
-def _form(values: dict[str, Any]) -> dict[str, Any]:
-    """The contents of tokenizer.json less vocabulary and merges, the model's settings beside the others."""
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Flatten the contents of tokenizer.json, without vocabulary and merges."""
     model = {f"model.{key}": value for key, value in values["model"].items() if key not in ("vocab", "merges")}
     return {**model, **{key: value for key, value in values.items() if key != "model"}}
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read tokenizer.json. Errors: UserError where it is missing, damaged, or not of the form that we write.
+    """Read tokenizer.json. Errors: UserError where it is missing, damaged, or not as `train_tokenizer` writes it.
 
-    Of another form it could lose letters without a word, fill the memory, or end the process: it is not even tried.
+    Another one is not even loaded: it could lose letters silently, fill the memory, or end the process.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; run the stage train_tokenizer")
     values = read_json(path)
-    if problem := _problem(values):
+    if problem := _validation_error(values):
         raise UserError(f"{path}: {shorten(problem, 200)}; run the stage train_tokenizer again")
     try:
         return Tokenizer.from_str(json.dumps(values))
-    except Exception as error:  # tokenizers raises plain Exception for whatever it cannot parse
+    except Exception as error:  # tokenizers raises plain Exception for anything it cannot parse
         problem = shorten(str(error), 200)
         raise UserError(f"{path}: not a tokenizer ({problem}); run the stage train_tokenizer again") from None
 
 
-def _problem(values: dict[str, Any]) -> str | None:
-    """What keeps the contents of tokenizer.json from being a byte-level BPE as `train_tokenizer` makes it."""
+def _validation_error(values: dict[str, Any]) -> str | None:
+    """Find what keeps the contents of tokenizer.json from being a byte-level BPE as `train_tokenizer` makes it."""
     model = values.get("model")
     if not isinstance(model, dict):
         return "not a tokenizer (it has no model)"
     vocabulary, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocabulary, dict) or vocabulary.get(END_OF_TEXT) != END_OF_TEXT_ID:
         return f"has no {END_OF_TEXT} as entry {END_OF_TEXT_ID}"
-    form, expected = _form(values), _plain_form()
-    for key in sorted(form.keys() | expected.keys()):
-        if form.get(key) != expected.get(key):
+    settings, expected = _settings(values), _standard_settings()
+    for key in sorted(settings.keys() | expected.keys()):
+        if settings.get(key) != expected.get(key):
             return f"its {key} is not what train_tokenizer writes"
     if [type(number) for number in vocabulary.values()] != [int] * len(vocabulary):
         return "not every entry of its vocabulary has a number"
@@ -78,5 +79,6 @@ def _problem(values: dict[str, Any]) -> str | None:
 
 
 def _joins(merge: Any, vocabulary: dict[str, int]) -> bool:
+    """Whether a merge joins two entries of the vocabulary to a third."""
     pair = isinstance(merge, list) and len(merge) == 2 and all(isinstance(part, str) for part in merge)
     return pair and {*merge, "".join(merge)} <= vocabulary.keys()

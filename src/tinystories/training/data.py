@@ -5,15 +5,9 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 from tinystories.common import paths
+from tinystories.common.artifacts import TokenMeta
 from tinystories.common.errors import UserError
-from tinystories.tokenization.token_files import (
-    TokenArray,
-    TokenMeta,
-    check_counts,
-    matching_tokenizer,
-    open_tokens,
-    read_meta,
-)
+from tinystories.tokenization.token_files import TokenArray, check_counts, matching_tokenizer, open_tokens
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class TrainingData:
 
 def open_data(context_length: int) -> TrainingData:
     """Open both token files. Errors: UserError if files do not match each other, or are shorter than the context."""
-    meta = read_meta(paths.TOKENS_META)
+    meta = TokenMeta.read()
     tokenizer = matching_tokenizer(meta, paths.TOKENIZER)
     splits = (("train", paths.TOKENS_TRAIN, meta.train), ("valid", paths.TOKENS_VALID, meta.valid))
     for name, path, split in splits:

@@ -8,9 +8,9 @@ import hashlib
 import json
 from pathlib import Path
 
+from tinystories.common.artifacts import TokenMeta
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params
-from tinystories.tokenization.token_files import TokenMeta
 from tinystories.training.conditions import Conditions
 
 PACKAGE = Path(__file__).resolve().parents[1]

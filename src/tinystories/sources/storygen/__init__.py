@@ -1,15 +1,15 @@
-"""An endless supply of small made-up stories, to try the pipeline on without a network.
+"""Generate small stories, to try the pipeline without a network.
 
 The recipe is that of TinyStories (Eldan & Li 2023, arXiv 2305.07759): for each story a noun, a verb and an adjective
 are drawn that it must use, and features it must have (dialogue, a moral, a twist ...). There a large language model
-wrote the story; here a hand-written grammar does (``grammar``), with its plots (``plots``) and words (``things``,
-``creatures``, ``places``, ``names``).
+wrote the story. Here a hand-written grammar does (`grammar`), with its plots (`plots`) and words (`things`,
+`creatures`, `places`, `names`).
 
-Why no two stories of a seed are alike, without remembering any: the number of a story goes through a bijection of
-30-bit numbers (``_scramble``), and the 30 bits that come out choose the names of the hero (7 bits), the friend (7)
-and the town (16), one name for each value. Every story mentions all three, the three lists have no name in common,
-and none of the names is a word of the plots. So the names, and from them the number, can be read back from the text:
-two stories with the same text have the same number. Hence stories [0, n) and [n, n + m) never overlap.
+No two stories of a seed are alike, and none has to be remembered for that. The number of a story goes through a
+bijection of 30-bit numbers (`_scramble`), and the resulting bits choose the names of the hero (7 bits), the friend (7)
+and the town (16), one name for each value. Every story mentions all three, the three lists have no name in common, and
+no name is a word of the plots. So the names, and from them the number, can be read back from the text: two stories with
+the same text have the same number. Hence stories [0, n) and [n, n + m) never overlap.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from .plots import PLOTS, Plot
 __all__ = ["FEATURES", "MAX_STORIES", "PLOTS", "Plan", "plan_of", "plot_of", "stories"]
 
 MAX_STORIES = 2**30
-"""How many stories a seed has."""
+"""Number of stories of a seed."""
 
 FEATURES = {"dialogue": 0.5, "moral": 0.5, "twist": 0.25, "bad": 0.12, "foreshadow": 0.25, "conflict": 0.3}
-"""How often each feature is drawn. A bad ending rules out a twist: it would be one turn too many."""
+"""Probability of each feature. A bad ending excludes a twist."""
 
 _ANIMAL_SHARE = 0.35  # of the stories have an animal for a hero
-_SHORT_SHARE = 0.4  # of the stories leave out the beats marked ``!short``
+_SHORT_SHARE = 0.4  # of the stories leave out the beats marked `!short`
 
 Words = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was drawn for a story before it was told.
+    """What was drawn for a story before it was written.
 
-    ``pronouns`` are those of the people and named animals it may speak of: ``she``, ``he`` or both.
+    `pronouns`: those of the people and named animals in it: `she`, `he` or both.
     """
 
     plot: str
@@ -57,10 +57,10 @@ class Plan:
 
 
 def stories(seed: int, start: int, count: int) -> Iterator[str]:
-    """The stories number ``start`` to ``start + count - 1`` of ``seed``, one by one.
+    """Yield stories number `start` to `start + count - 1` of `seed`.
 
-    Each is a few paragraphs parted by line breaks, without one at the end. Story i depends on (seed, i) alone.
-    Raises ValueError, when first asked for a story, if the seed is negative or a number is not in [0, MAX_STORIES).
+    A story is a few paragraphs separated by line breaks, without one at the end. Story i depends only on (seed, i).
+    Errors: ValueError, at the first story, if the seed is negative or a number is not in [0, MAX_STORIES).
     """
     _check(seed, start, count)
     random = Random()
@@ -75,7 +75,7 @@ def stories(seed: int, start: int, count: int) -> Iterator[str]:
 
 
 def plan_of(seed: int, index: int) -> Plan:
-    """What was drawn for story ``index`` of ``seed``. Raises ValueError as ``stories`` does."""
+    """Return what is drawn for story `index` of `seed`. Errors: ValueError as in `stories`."""
     _check(seed, index, 1)
     plot, flags, _, words = _draw(Random(), seed, index)
     people = ("{he}", "{F.he}", "{elder.he}", "{neighbor.he}")
@@ -93,7 +93,7 @@ def plan_of(seed: int, index: int) -> Plan:
 
 
 def plot_of(seed: int, index: int) -> str:
-    """The name of the plot of story ``index`` of ``seed``. Raises ValueError as ``stories`` does."""
+    """Return the name of the plot of story `index` of `seed`. Errors: ValueError as in `stories`."""
     return plan_of(seed, index).plot
 
 
@@ -103,10 +103,10 @@ def _check(seed: int, start: int, count: int) -> None:
 
 
 def _scramble(seed: int, index: int) -> int:
-    """A bijection of 30-bit numbers, another for each seed: each step can be undone, so all of them can.
+    """Map 30-bit numbers to 30-bit numbers by a bijection, another for each seed. Each step is invertible.
 
-    The steps are those of common integer hashes: adding a constant, multiplying by an odd number (mod 2**30),
-    and xor with a right shift of itself.
+    The steps are those of common integer hashes: adding a constant, multiplying by an odd number (mod 2**30), and xor
+    with a right shift of itself.
     """
     mask = MAX_STORIES - 1
     bits = (index + seed * 0x9E3779B1) & mask
@@ -116,9 +116,9 @@ def _scramble(seed: int, index: int) -> int:
 
 
 def _draw(random: Random, seed: int, index: int) -> tuple[Plot, frozenset[str], tuple[Beat, ...], Words]:
-    """Draws story ``index``: its plot, its flags, its beats and its words. Leaves ``random`` ready for the telling.
+    """Draw story `index`: its plot, flags, beats and words. `random` continues with the choices between beats.
 
-    Only ``Random.random`` is used, whose numbers for an integer seed are the same in every version of Python.
+    Only `Random.random` is used: for an integer seed its numbers are the same in every version of Python.
     """
     random.seed(seed * MAX_STORIES + index)
     chance = random.random
@@ -155,7 +155,7 @@ _person = cache(cast.person_slots)
 
 @cache
 def _script(plot: Plot, drawn: int, child: bool) -> tuple[frozenset[str], tuple[Beat, ...], tuple[str, ...]]:
-    """The flags, the beats and the roles to be cast, for a plot and a bit set of flags."""
+    """Return the flags, the beats and the roles to be drawn, for a plot and a bit set of flags."""
     names = {name for (bit, _), name in zip(_FLAG_ODDS, _FLAGS, strict=True) if drawn & bit}
     if "bad" in names:
         names.discard("twist")
@@ -166,13 +166,13 @@ def _script(plot: Plot, drawn: int, child: bool) -> tuple[frozenset[str], tuple[
 
 @cache
 def _roles() -> frozenset[str]:
-    """The roles of all plots that are drawn from tables: the others are the hero's, the friend's and the town's."""
+    """Return the roles that are drawn from tables: all but hero, friend and town."""
     return frozenset(role for role in map(role_of, _all_slots()) if role.rstrip("0123456789") in cast.ROLES)
 
 
 @cache
 def _all_slots() -> frozenset[str]:
-    """Every slot of every plot, and those that ``plan_of`` asks for."""
+    """Return every slot of every plot, and those that `plan_of` needs."""
     used = slots_in(tuple(compiled(beat.lines, " ") for plot in PLOTS for beats in plot.paragraphs for beat in beats))
     return frozenset(used | {f"{{{plot.noun}{column}}}" for plot in PLOTS for column in ("", ".adj")})
 

@@ -1,4 +1,4 @@
-"""The template language: English inflection, word tables, and plots cut into pieces once.
+"""The template language: English inflection, word tables, and plots compiled into pieces.
 
 A plot is plain text::
 
@@ -9,15 +9,15 @@ A plot is plain text::
     ?twist !bad                                 only if twist was drawn and bad was not
     ...
 
-* a blank line ends a beat; each line of a beat is one way to say it; ``~`` says nothing;
-* ``[a|b]`` is a choice inside a line (not nested);
-* ``@name`` includes the beats of that name from ``shared.py``, under the flags of the line above it if any;
-* ``{role}`` is a word drawn from the table of that role, the same all through the story.
-  ``{Role}`` has a capital, ``{a role}`` / ``{A role}`` an article, ``{role.s}`` is the plural,
-  ``{role.ed}`` / ``{role.ing}`` the past and the -ing form, ``{role.column}`` another column of the row.
+* a blank line ends a beat; each line of a beat is one way to say it; `~` says nothing;
+* `[a|b]` is a choice inside a line (not nested);
+* `@name` includes the beats of that name from `shared.py`, under the flags of the line above it if any;
+* `{role}` is a word drawn from the table of that role, the same all through the story.
+  `{Role}` has a capital, `{a role}` / `{A role}` an article, `{role.s}` is the plural,
+  `{role.ed}` / `{role.ing}` the past and the -ing form, `{role.column}` another column of the row.
 
-All of that is worked out the first time a plot is used. Telling a story afterwards is only picking ready-made tuples
-of pieces and one ``str.join``: that is where the speed comes from.
+All of that is compiled at the first use of a plot. To write a story is then only to choose tuples of pieces, and one
+`str.join`, which is why it is fast.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ _VOWEL_SOUND = re.compile(r"(?!uni|use|one\b|euro|ukulele)(?:[aeiou]|hour|honest
 
 
 def with_article(phrase: str) -> str:
-    """``phrase`` behind the article its first sound wants: ``an owl``, ``a unicorn``."""
+    """Put the indefinite article before `phrase`, by its first sound: `an owl`, `a unicorn`."""
     return ("an " if _VOWEL_SOUND.match(phrase) else "a ") + phrase
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun or of a phrase that ends in one (``toy boat`` gives ``toy boats``)."""
+    """Return the plural of a noun or of a phrase that ends in one: `toy boat` gives `toy boats`."""
     head, _, last = noun.rpartition(" ")
     if last in _PLURALS:
         last = _PLURALS[last]
@@ -79,7 +79,7 @@ def plural(noun: str) -> str:
 
 
 def past(verb: str) -> str:
-    """The simple past of a verb phrase, its first word being the verb (``fly kites`` gives ``flew kites``)."""
+    """Return the simple past of a verb phrase, whose first word is the verb: `fly kites` gives `flew kites`."""
     first, space, rest = verb.partition(" ")
     if first in _PASTS:
         first = _PASTS[first]
@@ -93,7 +93,7 @@ def past(verb: str) -> str:
 
 
 def gerund(verb: str) -> str:
-    """The -ing form of a verb phrase (``fly kites`` gives ``flying kites``)."""
+    """Return the -ing form of a verb phrase: `fly kites` gives `flying kites`."""
     first, space, rest = verb.partition(" ")
     if first.endswith("ie"):
         first = first[:-2] + "ying"
@@ -105,15 +105,15 @@ def gerund(verb: str) -> str:
 
 
 def capital(text: str) -> str:
-    """``text`` with its first letter in upper case and the rest left alone."""
+    """Capitalize the first letter, and leave the rest as it is."""
     return text[:1].upper() + text[1:]
 
 
 def table(header: str, text: str) -> tuple[Row, ...]:
-    """A word table: one row a line, cells between ``|``; ``_`` heads the word itself.
+    """Parse a word table: a row on each line, cells separated by `|`. The column `_` is the word itself.
 
-    A cell ``red/blue`` stands for two rows, so a noun can list the adjectives that fit it.
-    Raises ValueError for a line whose number of cells is not the header's.
+    A cell `red/blue` stands for two rows, so that a noun can list the adjectives that fit it.
+    Errors: ValueError for a line with another number of cells than the header.
     """
     columns = [name.strip() for name in header.split("|")]
     rows: list[Row] = []
@@ -126,7 +126,7 @@ def table(header: str, text: str) -> tuple[Row, ...]:
 
 
 def role_of(slot: str) -> str:
-    """The role a slot speaks of, numbered if it was: ``{A Beast2.sound}`` is of ``beast2``."""
+    """Return the role of a slot, with its number if it has one: `beast2` for `{A Beast2.sound}`."""
     match = _SLOT_PARTS.fullmatch(slot)
     if match is None:
         raise ValueError(f"bad slot {slot}")
@@ -135,9 +135,9 @@ def role_of(slot: str) -> str:
 
 
 def fill(slot: str, row: Row, hero: dict[str, str]) -> str:
-    """What ``slot`` says for ``row``; slots of the hero (``{his}``) may stand inside a cell.
+    """Fill `slot` from `row`; a cell may contain slots of the hero (`{his}`).
 
-    Raises ValueError if the row has no such column.
+    Errors: ValueError if the row has no such column.
     """
     match = _SLOT_PARTS.fullmatch(slot)
     assert match is not None, slot
@@ -158,7 +158,7 @@ def fill(slot: str, row: Row, hero: dict[str, str]) -> str:
 
 
 def _expand(line: str) -> tuple[Pieces, ...]:
-    """A line with its inner choices multiplied out, each result split at its slots."""
+    """Expand the choices inside a line into all variants, each split at its slots."""
     parts = _CHOICE.split(line)  # literal, choice, literal, choice, ..., literal
     ways = product(*(part.split("|") if at % 2 else [part] for at, part in enumerate(parts)))
     return tuple(tuple(piece for piece in SLOT.split("".join(way)) if piece) for way in ways)
@@ -166,20 +166,20 @@ def _expand(line: str) -> tuple[Pieces, ...]:
 
 @dataclass(frozen=True)
 class BeatText:
-    """A beat before it is told: its lines, and the flags it asks for and shuns."""
+    """A beat as text: its lines, the flags that it needs and those that exclude it."""
 
     lines: tuple[str, ...]
     wants: frozenset[str] = frozenset()
     shuns: frozenset[str] = frozenset()
 
     def fits(self, flags: frozenset[str]) -> bool:
-        """Whether a story with these flags (features drawn, kind of hero) has this beat."""
+        """Whether a story with these flags (drawn features, kind of hero) has this beat."""
         return self.wants <= flags and not self.shuns & flags
 
 
 @cache
 def compiled(lines: tuple[str, ...], before: str) -> Beat:
-    """The ways to say these lines, each behind ``before`` (the space or line break that sets it off)."""
+    """Compile lines into the variants of a beat, each after `before`, a space or line break."""
     return tuple(((),) if line == "~" else tuple((before, *way) for way in _expand(line)) for line in lines)
 
 
@@ -187,7 +187,7 @@ Paragraphs = tuple[tuple[BeatText, ...], ...]
 
 
 def parse(text: str, shared: dict[str, str]) -> Paragraphs:
-    """Reads a plot's text (see the module's head) into paragraphs of beats."""
+    """Parse a plot's text (see the module's docstring) into paragraphs of beats."""
     paragraphs: list[list[BeatText]] = [[]]
     for block in text.strip().split("\n\n"):
         lines = [line.strip() for line in block.strip().splitlines()]
@@ -206,9 +206,9 @@ def parse(text: str, shared: dict[str, str]) -> Paragraphs:
 
 
 def beats_for(paragraphs: Paragraphs, flags: frozenset[str]) -> tuple[Beat, ...]:
-    """The beats a story with these flags is told in, ready to be picked from.
+    """Return the compiled beats of a story with these flags.
 
-    The first beat of a paragraph must not have a ``~`` way, or the line break would be lost with it.
+    The first beat of a paragraph must not have a `~` variant, because the line break would be lost with it.
     """
     beats: list[Beat] = []
     for paragraph in paragraphs:
@@ -221,5 +221,5 @@ def beats_for(paragraphs: Paragraphs, flags: frozenset[str]) -> tuple[Beat, ...]
 
 
 def slots_in(beats: tuple[Beat, ...]) -> set[str]:
-    """Every slot that some way of some beat has."""
+    """Return every slot of these beats."""
     return {piece for beat in beats for ways in beat for way in ways for piece in way if piece.startswith("{")}

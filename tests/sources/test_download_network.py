@@ -15,14 +15,14 @@ import requests
 
 from tests.support.faulty_server import DATA, Server, cut, hang_up, problem, silence, stall, status
 from tinystories.common.errors import UserError
-from tinystories.sources import official as transfer
-from tinystories.sources.official import fetch, part_file, shown
+from tinystories.sources import download
+from tinystories.sources.download import fetch, part_file, public_url
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_busy_server_is_given_the_time_it_asks_for(server, target, monkeypatch, code):
+def test_fetch_waits_as_asked(server, target, monkeypatch, code):
     waits: list[float] = []
-    monkeypatch.setattr(transfer, "LONGEST_WAIT", 10.0)
+    monkeypatch.setattr(download, "MAX_BACKOFF", 10.0)
     monkeypatch.setattr(time, "sleep", waits.append)
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True)
     past = format_datetime(datetime.now(UTC) - timedelta(seconds=7), usegmt=True)
@@ -34,10 +34,10 @@ def test_a_busy_server_is_given_the_time_it_asks_for(server, target, monkeypatch
     assert 0 < waits[4] < waits[5] < 0.1  # no time that could be understood: the usual waits
 
 
-def test_waits_grow_and_start_anew_after_progress(server, target, monkeypatch):
+def test_fetch_backoff_grows_and_resets(server, target, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr(transfer, "LONGEST_WAIT", 10.0)
-    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(download, "MAX_BACKOFF", 10.0)
+    monkeypatch.setattr(download, "INITIAL_BACKOFF", 0.5)
     monkeypatch.setattr(time, "sleep", waits.append)
     server.answers = [status(500), status(502), hang_up, cut(10), status(504), hang_up]
     fetch(server.url, target)
@@ -45,40 +45,40 @@ def test_waits_grow_and_start_anew_after_progress(server, target, monkeypatch):
     assert waits == [0.5, 1, 2, 0.5, 1, 2]
 
 
-def test_a_server_that_stays_busy(server, target, impatient):
+def test_fetch_busy_server(server, target, impatient):
     server.answers = [status(429, Retry_After=3600)] * 1000
     assert "answers 429 Too Many Requests and asks to wait 3600 s; gave up after 0.3 s" in problem(server.url, target)
 
 
-def test_a_stalled_download_is_taken_up_again(server, target, monkeypatch):
-    monkeypatch.setattr(transfer, "READ_TIMEOUT", 1.0)
+def test_fetch_resumes_after_stall(server, target, monkeypatch):
+    monkeypatch.setattr(download, "READ_TIMEOUT", 1.0)
     server.answers = [stall]
     fetch(server.url, target)
     assert target.read_bytes() == DATA
     assert server.ranges() == [None, "bytes=20000-"]
 
 
-def test_a_download_that_stalls_for_good_keeps_what_has_arrived(server, target, impatient, monkeypatch):
+def test_fetch_stalled_for_good_keeps_part(server, target, impatient, monkeypatch):
     server.answers = [stall, *[silence] * 100]
     message = problem(server.url, target)
     assert "the server does not answer; gave up after 0.3 s without progress; what has arrived is kept" in message
     assert part_file(server.url).read_bytes() == DATA[:20_000]
     server.answers.clear()
     server.over.set()
-    monkeypatch.setattr(transfer, "PATIENCE", 20.0)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 20.0)
     fetch(server.url, target)
     assert target.read_bytes() == DATA
     assert server.ranges()[-1] == "bytes=20000-"
 
 
 @pytest.mark.parametrize("code", [204, 304, 401, 403, 404, 410, 416])
-def test_an_answer_that_time_does_not_change_is_final(server, target, code):
+def test_fetch_final_status(server, target, code):
     server.answers = [status(code)]
     assert f"the server answers {code} " in problem(server.url, target)
     assert len(server.requests) == 1
 
 
-def test_redirects(server, target):
+def test_fetch_redirects(server, target):
     server.answers = [status(302, Location="/elsewhere.txt")]
     fetch(server.url, target)
     assert target.read_bytes() == DATA
@@ -89,11 +89,11 @@ def test_redirects(server, target):
     assert "redirects to, is no http(s) URL" in problem(server.url, target)
 
 
-def test_no_tls_on_a_plain_port(server, target, impatient):
+def test_fetch_no_tls(server, target, impatient):
     assert "no TLS (https) connection" in problem(server.url.replace("http:", "https:"), target)
 
 
-def test_an_untrusted_certificate_is_final(target, monkeypatch):
+def test_fetch_untrusted_certificate(target, monkeypatch):
     def get(*args, **kwargs):
         try:
             raise ssl.SSLCertVerificationError("self-signed certificate")
@@ -123,7 +123,7 @@ def self_signed(directory: Path) -> Path:
     return path
 
 
-def test_a_certificate_that_nobody_has_signed(target, tmp_path, monkeypatch):
+def test_fetch_self_signed_certificate(target, tmp_path, monkeypatch):
     certificate = self_signed(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -141,14 +141,14 @@ def test_a_certificate_that_nobody_has_signed(target, tmp_path, monkeypatch):
     assert target.read_bytes() == DATA
 
 
-def test_nobody_listens(target, impatient):
+def test_fetch_connection_refused(target, impatient):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}/a.txt"
     assert "the connection is refused; gave up after 0.3 s without progress" in problem(url, target)
 
 
-def test_no_such_host(target, impatient, monkeypatch):
+def test_fetch_no_such_host(target, impatient, monkeypatch):
     def getaddrinfo(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -157,7 +157,7 @@ def test_no_such_host(target, impatient, monkeypatch):
     assert "the host's name is not found; is there a network?" in message
 
 
-def test_a_name_that_takes_for_ever_to_look_up(target, impatient, monkeypatch):
+def test_fetch_slow_name_lookup(target, impatient, monkeypatch):
     over = threading.Event()
 
     def getaddrinfo(*args, **kwargs):
@@ -171,7 +171,7 @@ def test_a_name_that_takes_for_ever_to_look_up(target, impatient, monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [0.0, 3.0, 10.0, 60.0])
-def test_without_a_network_it_gives_up_within_half_a_minute(target, monkeypatch, seconds):
+def test_fetch_gives_up_within_30_seconds(target, monkeypatch, seconds):
     monkeypatch.undo()
     monkeypatch.setenv("DVC_ROOT", str(target.parent))
     now = [0.0]
@@ -184,8 +184,8 @@ def test_without_a_network_it_gives_up_within_half_a_minute(target, monkeypatch,
         spend(min(seconds, deadline + 0.5))
         raise requests.ConnectionError
 
-    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=spend))
-    monkeypatch.setattr(transfer, "_ask", ask)
+    monkeypatch.setattr(download, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=spend))
+    monkeypatch.setattr(download, "_get", ask)
     with pytest.raises(UserError, match=r"^http://example.invalid/a.txt: the connection broke; gave up after 25 s"):
         fetch("http://example.invalid/a.txt", target)
     assert 20 < now[0] < 30
@@ -202,11 +202,11 @@ def test_without_a_network_it_gives_up_within_half_a_minute(target, monkeypatch,
         "http://h:99999/secret",
     ],
 )
-def test_what_is_no_url(url, target):
+def test_fetch_refuses_what_is_no_url(url, target):
     with pytest.raises(UserError, match=r"^the URL cannot be understood; it should be http") as error:
         fetch(url, target)
     assert "secret" not in str(error.value)
 
 
-def test_what_is_shown_of_a_url():
-    assert shown("HTTPS://me:pw@Host.org:8080/a%20b.txt?key=pw#pw") == "https://Host.org:8080/a%20b.txt"
+def test_public_url():
+    assert public_url("HTTPS://me:pw@Host.org:8080/a%20b.txt?key=pw#pw") == "https://Host.org:8080/a%20b.txt"

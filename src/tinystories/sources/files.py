@@ -1,0 +1,166 @@
+"""The user's own stories: paths, globs and URLs, read, checked and written in the canonical form."""
+
+import glob
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinystories.common.artifacts import Manifest
+from tinystories.common.console import ProgressBar, progress, warn
+from tinystories.common.errors import UserError
+from tinystories.common.params import FilesSource
+from tinystories.common.paths import DOWNLOADS, RAW_TRAIN, RAW_VALID, repository_root
+from tinystories.common.urls import is_address
+from tinystories.corpus.stories import StoryWriter, read_stories, story_writer
+from tinystories.sources.download import fetch, public_url
+
+
+@dataclass
+class UserFile:
+    """One of the user's files. `name`: what messages and manifest call it. Reading counts what is read."""
+
+    key: str
+    name: str
+    path: Path
+    url: str | None = None
+    bytes: int = 0
+    stories: int = 0
+    _sha256: Any = field(default_factory=hashlib.sha256)
+
+    def read(self, bar: ProgressBar) -> Iterator[str]:
+        """Yield the stories."""
+
+        def count(block: bytes) -> None:
+            self._sha256.update(block)
+            self.bytes += len(block)
+            bar.advance(len(block))
+
+        for story in read_stories(self.path, name=f"{self.key}: {self.name}", on_block=count):
+            self.stories += 1
+            yield story
+
+    def entry(self) -> dict[str, Any]:
+        """Describe the file for the manifest: DVC watches the parameter's text, not the file's content."""
+        return {"path": self.name, "bytes": self.bytes, "stories": self.stories, "sha256": self._sha256.hexdigest()}
+
+
+def prepare_files(source: FilesSource) -> Manifest:
+    """Read the user's files and write them in the canonical form.
+
+    Errors: UserError for a file that is missing, not readable or without stories, and for an empty split.
+    """
+    train = _resolve_inputs("data.files.train", source.train)
+    valid = _resolve_inputs("data.files.valid", source.valid) if source.valid.strip() else []
+    with (
+        _downloaded(train + valid),
+        story_writer(RAW_TRAIN) as train_writer,
+        story_writer(RAW_VALID) as valid_writer,
+        progress("Reading stories", total=sum(file.path.stat().st_size for file in train + valid)) as bar,
+    ):
+        detail: dict[str, Any]
+        if valid:
+            overlap = _write_both(train, valid, train_writer, valid_writer, bar)
+            detail = {"valid": [file.entry() for file in valid], "valid_also_in_train": overlap}
+        else:
+            _write_split(train, source.held_out, train_writer, valid_writer, bar)
+            detail = {"held_out": source.held_out}
+        detail = {"train": [file.entry() for file in train], **detail}
+        return Manifest(source="files", detail=detail, train=train_writer.finish(), valid=valid_writer.finish())
+
+
+def _write_both(
+    train: list[UserFile], valid: list[UserFile], train_writer: StoryWriter, valid_writer: StoryWriter, bar: ProgressBar
+) -> int:
+    """Write both splits as they are. Returns the overlap: how many distinct stories of `valid` are in `train` too."""
+    only_valid = set()
+    for story in _read(valid, bar):
+        valid_writer.write(story)
+        only_valid.add(_hash(story))
+    distinct = len(only_valid)
+    for story in _read(train, bar):
+        train_writer.write(story)
+        only_valid.discard(_hash(story))
+    if overlap := distinct - len(only_valid):
+        warn(f"{overlap:,} stories of data.files.valid stand in data.files.train too; the validation loss flatters")
+    return overlap
+
+
+def _write_split(
+    files: list[UserFile], held_out: float, train_writer: StoryWriter, valid_writer: StoryWriter, bar: ProgressBar
+) -> None:
+    """Hold out a fraction of the stories by their hash: order and copies do not change the split of a story."""
+    for story in _read(files, bar):
+        (valid_writer if _hash(story) < held_out * 2**64 else train_writer).write(story)
+    stories = sum(file.stories for file in files)
+    for writer, purpose in ((valid_writer, "to validate on"), (train_writer, "to train on")):
+        if not writer.stories:
+            raise UserError(
+                f"data.files.held_out is {held_out:g}; of the {stories:,} stories in data.files.train that leaves "
+                f"none {purpose}; give more stories, another share, or data.files.valid"
+            )
+
+
+def _read(files: list[UserFile], bar: ProgressBar) -> Iterator[str]:
+    """Yield the stories of all files. Errors: UserError where there is none at all."""
+    for file in files:
+        yield from file.read(bar)
+    if not any(file.stories for file in files):
+        named = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+        found = "no story" if any(file.bytes for file in files) else "empty"
+        raise UserError(f"{files[0].key}: {named}: {found}; expected stories, each ended by a line <|endoftext|>")
+
+
+def _hash(story: str) -> int:
+    return int.from_bytes(hashlib.sha256(story.encode()).digest()[:8])
+
+
+def _resolve_inputs(key: str, value: str) -> list[UserFile]:
+    """Find the files that a path, glob or URL names. Errors: UserError."""
+    value = value.strip()
+    if is_address(value):
+        try:
+            return [UserFile(key, public_url(value), Path(), url=value)]
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+    root = repository_root()
+    try:
+        given = Path(value).expanduser()
+        path = root / given
+        if path.is_file():
+            return [UserFile(key, value, path)]
+        if path.exists():
+            what = f"a directory; name its files, as in {Path(value) / '*.txt'}" if path.is_dir() else "no regular file"
+            raise UserError(f"{key} is {value!r}; that is {what}")
+        pattern = str(given) if given.is_absolute() else str(Path(glob.escape(str(root))) / given)
+        found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute ones
+        files = [file for file in found if file.is_file()]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{key} is {value!r}: {getattr(error, 'strerror', None) or error}") from None
+    if not files:
+        what = "no file matches it" if glob.has_magic(value) else "no such file"
+        raise UserError(f"{key} is {value!r}; {what}, seen from {root}")
+    return [UserFile(key, str(file.relative_to(root) if file.is_relative_to(root) else file), file) for file in files]
+
+
+@contextmanager
+def _downloaded(files: list[UserFile]) -> Iterator[None]:
+    """Keep the files given as URLs in a temporary place while the block runs."""
+    urls = [file for file in files if file.url]
+    if not urls:
+        yield
+        return
+    shutil.rmtree(DOWNLOADS, ignore_errors=True)
+    try:
+        for number, file in enumerate(urls):
+            file.path = DOWNLOADS / f"{number}.txt"
+            try:
+                fetch(file.url or "", file.path)
+            except UserError as error:
+                raise UserError(f"{file.key}: {error}") from None
+        yield
+    finally:
+        shutil.rmtree(DOWNLOADS, ignore_errors=True)

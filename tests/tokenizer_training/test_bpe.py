@@ -1,0 +1,89 @@
+"""Training the tokenizer: the vocabulary's size, what it is learned from, and what is refused."""
+
+import json
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tinystories.common import paths
+from tinystories.common.errors import UserError
+from tinystories.common.params import Params
+from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
+from tinystories.corpus.stories import write_stories
+from tinystories.tokenization.tokenizer import load_tokenizer
+from tinystories.tokenizer_training import bpe
+from tinystories.tokenizer_training.bpe import train_and_save, train_tokenizer
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def test_train_and_save_writes_tokenizer_json(tmp_path, monkeypatch, stories, tokenizer, small_params: Params):
+    monkeypatch.chdir(tmp_path)
+    write_stories(paths.RAW_TRAIN, stories)
+    section = small_params.tokenizer.model_copy(update={"vocab_size": 300})
+    train_and_save(small_params.model_copy(update={"tokenizer": section}))
+    assert load_tokenizer(paths.TOKENIZER).to_str() == tokenizer.to_str()
+
+
+@pytest.mark.parametrize("vocab_size", [257, 258, 300])
+def test_train_tokenizer_exact_vocab_size(stories, vocab_size):
+    tokenizer = train_tokenizer(stories, vocab_size, total_bytes=1)
+    assert sorted(tokenizer.get_vocab().values()) == list(range(vocab_size))
+    assert tokenizer.token_to_id(END_OF_TEXT) == END_OF_TEXT_ID == 0
+
+
+def test_train_tokenizer_too_few_words(stories):
+    with pytest.raises(UserError) as caught:
+        train_tokenizer(["a cat sat. a cat sat."], 400, total_bytes=1)
+    message = str(caught.value)
+    assert "tokenizer.vocab_size is 400" in message
+    possible = int(message.split("give only ")[1].split(" entries")[0])
+    assert 257 < possible < 280
+    assert train_tokenizer(["a cat sat. a cat sat."], possible, total_bytes=1).get_vocab_size() == possible
+
+
+def test_train_tokenizer_no_stories():
+    with pytest.raises(UserError, match="give only 257 entries"):
+        train_tokenizer([], 300, total_bytes=1)
+
+
+def test_train_tokenizer_merges_frequent_words(tokenizer):
+    assert len(encode(tokenizer, " little")) < len(encode(tokenizer, " zqxjkv"))
+
+
+def test_train_tokenizer_reproducible(stories, tokenizer):
+    assert train_tokenizer(iter(stories), 300, total_bytes=1).to_str() == tokenizer.to_str()
+
+
+def trained_on_whole_words(stories: list[str], vocab_size: int) -> str:
+    """tokenizer.json as `tokenizers` alone makes it."""
+    whole = Tokenizer(models.BPE())
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    whole.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=[END_OF_TEXT], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    whole.train_from_iterator(iter(stories), trainer=trainer)
+    return str(whole.to_str())
+
+
+def test_train_tokenizer_ordinary_words_uncut(stories, tokenizer):
+    assert tokenizer.to_str() == trained_on_whole_words(stories, 300)
+    longest = ["é" * (bpe.MAX_WORD_BYTES // 2) + " " + "a" * (bpe.MAX_WORD_BYTES - 1)] * 2
+    assert train_tokenizer(longest, 260, total_bytes=1).to_str() == trained_on_whole_words(longest, 260)
+
+
+def test_train_tokenizer_long_words_in_pieces(monkeypatch):
+    """What a word costs grows with the square of its length: a story without a space would take days."""
+    monkeypatch.setattr(bpe, "MAX_WORD_BYTES", 4)
+    texts = ["é" * 400, "\0" * 401, "abcdefgh" * 30, " " * 90 + "x", "我爱我的家" * 20]
+    cut = train_tokenizer(texts, 268, total_bytes=1)
+    assert max(map(len, cut.get_vocab().keys() - {END_OF_TEXT})) == 4
+    assert max(map(len, json.loads(trained_on_whole_words(texts, 268))["model"]["vocab"].keys() - {END_OF_TEXT})) > 4
+    for text in texts:
+        assert cut.decode(encode(cut, text)) == text
+        assert cut.pre_tokenizer.pre_tokenize_str(text)[0][1][1] > 4
