@@ -49,7 +49,7 @@ def test_logits_are_those_of_the_model(random_model, decoder_class, sizes, rows,
     texts = data.draw(some_texts(rows, 1, sizes.context_length))
     decoder = decoder_class(model, rows)
     with torch.inference_mode():
-        decoder.read(list(range(rows)), [text[:-1] for text in texts])
+        decoder.prefill(list(range(rows)), [text[:-1] for text in texts])
         while True:
             torch.testing.assert_close(read_on(decoder, texts), read_whole(model, texts), atol=2e-5, rtol=2e-5)
             if max(map(len, texts)) == sizes.context_length:
@@ -67,9 +67,9 @@ def test_rows_start_anew_move_and_leave(random_model, decoder_class, sizes, rows
     texts = data.draw(some_texts(rows, 2, 12))
     decoder = decoder_class(model, rows)
     with torch.inference_mode():
-        decoder.read(list(range(rows)), texts)
-        decoder.read([2, 0], [texts[1][:-1], texts[3][:-1]])
-        decoder.move(2, 1)
+        decoder.prefill(list(range(rows)), texts)
+        decoder.prefill([2, 0], [texts[1][:-1], texts[3][:-1]])
+        decoder.copy_row(2, 1)
         for count in (3, 2, 1):
             now = [texts[3], texts[1], texts[1]][:count]
             torch.testing.assert_close(read_on(decoder, now), read_whole(model, now), atol=2e-5, rtol=2e-5)
@@ -85,7 +85,7 @@ def test_it_computes_in_the_models_precision(random_model, decoder_class, sizes,
     texts = [[row + 1, 20, 30, 40] for row in range(rows)]
     with torch.inference_mode():
         decoder = decoder_class(model, rows)
-        decoder.read(list(range(rows)), [text[:-1] for text in texts])
+        decoder.prefill(list(range(rows)), [text[:-1] for text in texts])
         logits, exact = read_on(decoder, texts), read_whole(random_model(sizes), texts)
     assert logits.dtype == (torch.float32 if decoder_class is CpuDecoder else torch.bfloat16)
     assert torch.nn.functional.cosine_similarity(logits.float().flatten(), exact.flatten(), dim=0) > 0.999
@@ -110,9 +110,9 @@ def test_what_is_out_of_range_is_refused(random_model, decoder_class, sizes):
         with torch.inference_mode(), pytest.raises(IndexError):
             decoder.decode_step(tokens, positions)
     with torch.inference_mode(), pytest.raises(IndexError):
-        decoder.read([0], [[1] * (sizes.context_length + 1)])
+        decoder.prefill([0], [[1] * (sizes.context_length + 1)])
     with torch.inference_mode(), pytest.raises(IndexError):
-        decoder.read([2], [[1]])  # there are two rows
+        decoder.prefill([2], [[1]])  # there are two rows
 
 
 def test_a_position_for_each_token_is_asked_for(random_model):

@@ -55,14 +55,14 @@ def write(dtype: torch.dtype, size: int) -> None:
         model.initialize(0)
         for rows in (1, 2, 9):
             decoder = CpuDecoder(model, rows)
-            decoder.read([], [])
-            decoder.read([0], [[]])
+            decoder.prefill([], [])
+            decoder.prefill([0], [[]])
             finite(decoder.decode_step([], []))
-            decoder.read(list(range(rows)), [[row % vocab_size] * (row % context) for row in range(rows)])
+            decoder.prefill(list(range(rows)), [[row % vocab_size] * (row % context) for row in range(rows)])
             for position in {0, 1, context // 2, context - 1}:
                 finite(decoder.decode_step([vocab_size - 1] * rows, [min(position, context - 1)] * rows))
-                decoder.move(rows - 1, 0)
-            decoder.read([rows - 1], [[0] * context])
+                decoder.copy_row(rows - 1, 0)
+            decoder.prefill([rows - 1], [[0] * context])
 
 
 def main() -> None:

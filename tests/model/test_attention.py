@@ -117,7 +117,7 @@ def test_lesser_cpus_compute_the_same(random_model, monkeypatch, tmp_path, targe
         decoder = CpuDecoder(model.inference_copy(dtype), count)
         texts = [[7 * row + 1, *range(2, 2 + row), 5] for row in range(count)]
         with torch.inference_mode():
-            decoder.read(list(range(count)), [text[:-1] for text in texts])
+            decoder.prefill(list(range(count)), [text[:-1] for text in texts])
             found, expected = read_on(decoder, texts), read_whole(model, texts)
         if dtype == FP32:
             torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)

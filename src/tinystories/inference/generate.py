@@ -45,14 +45,14 @@ def generate(
             break
         if on_step:
             on_step()
-        decoder.read(unread, [windows[texts[row]][:-1] for row in unread])
+        decoder.prefill(unread, [windows[texts[row]][:-1] for row in unread])
         logits = decoder.decode_step([windows[text][-1] for text in texts], [len(windows[text]) - 1 for text in texts])
         tokens = _draw(logits, temperature, top_k, chances[texts, turn])
         for text, token in zip(texts, tokens, strict=True):
             new[text].append(token)
             windows[text].append(token)
         for row in reversed([row for row, token in enumerate(tokens) if token == END_OF_TEXT_ID]):
-            decoder.move(len(texts) - 1, row)  # the last row fills the gap
+            decoder.copy_row(len(texts) - 1, row)  # the last row fills the gap
             texts[row] = texts[-1]
             texts.pop()
         unread = [row for row, text in enumerate(texts) if len(windows[text]) > context]
