@@ -106,7 +106,7 @@ def random_model(config: ModelConfig) -> Callable[..., GPT]:
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 noise = torch.randn(weight.shape, generator=generator)
-                if name.startswith("norm"):
+                if "norm" in name:
                     weight.copy_(1 + 0.3 * noise)
                 else:  # strong blocks, else the tied output mostly repeats its input
                     weight.copy_(noise * (0.2 if name == "embedding" else 0.4))

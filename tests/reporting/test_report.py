@@ -36,7 +36,7 @@ def sample_file(title: str, prompt: str | None, stories: list[str]) -> str:
     """Samples as the stages write them."""
     parts = [f"# {title}", "top-k 40, temperature 0.8, seed 1337"]
     for number, story in enumerate(stories, start=1):
-        parts.append(f"## Prompt {number}" if prompt else "## Free start")
+        parts.append(f"## Prompt {number}" if prompt else "## Unprompted sample")
         if prompt:
             parts += ["**Prompt**", f"> {prompt}"]
         parts += ["**Continuation**", "\n".join(f"> {line}".rstrip() for line in story.split("\n"))]

@@ -125,9 +125,7 @@ class GPT(nn.Module):
 
     def kv_cache(self, rows: int) -> KVCache:
         """An empty cache for `rows` texts of up to context_length tokens."""
-        return KVCache(
-            self.config, rows, self.q_norm, self.k_norm, self.rope_cos, self.rope_sin, self.compute_dtype
-        )
+        return KVCache(self.config, rows, self.q_norm, self.k_norm, self.rope_cos, self.rope_sin, self.compute_dtype)
 
     def blocks(self) -> list[Block]:
         """The weights of each block, from the first, in the compute dtype."""

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinystories.model import attention, cross_entropy as cross_entropy_plain
+from tinystories.model import attention
+from tinystories.model import cross_entropy as cross_entropy_plain
 from tinystories.model.cpu_kernels import attention as attention_cpp
 from tinystories.model.cpu_kernels import cross_entropy as cross_entropy_cpp
 from tinystories.model.cpu_kernels import get_kernels

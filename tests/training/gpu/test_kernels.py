@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinystories.common.params import ModelConfig, Params
-from tinystories.model.attention import mix
+from tinystories.model.attention import causal_attention
 from tinystories.model.gpt import GPT
 from tinystories.model.norm import NORM_EPSILON, norm
-from tinystories.model.rope import apply_rope, rotation
+from tinystories.model.rope import apply_rope, rope_cos_sin
 from tinystories.training.optimizer import MATRICES, Optimizer
 
 pytest.importorskip("triton")
@@ -59,13 +59,13 @@ def test_attention_is_that_of_plain_operations(length, size):
     batch, heads = 2, 2
     projected, gains = random(batch, length, 3, heads, size), 1 + 0.3 * random(2, size)
     gradient = random(batch, length, heads, size, seed=1)
-    cos, sin = rotation(length, size)
+    cos, sin = rope_cos_sin(length, size)
 
     projected.requires_grad_()
     gains.requires_grad_()
     q, k, v = projected.unbind(2)
     q, k = (apply_rope(norm(x, gain), cos[:, None], sin[:, None]) for x, gain in zip((q, k), gains, strict=True))
-    expected = mix(q, k, v)
+    expected = causal_attention(q, k, v)
     of_projected, of_gains = torch.autograd.grad(expected, (projected, gains), gradient)
 
     inputs = projected.detach(), gains.detach(), cos, sin
