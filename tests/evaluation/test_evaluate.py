@@ -6,7 +6,7 @@ import torch
 from tinystories.common import paths
 from tinystories.common.params import ModelConfig
 from tinystories.evaluation import evaluate as module
-from tinystories.inference import decoder
+from tinystories.inference import decoder, loss_eval
 from tinystories.inference.cpu_decoder import CpuDecoder
 from tinystories.inference.decoder import Decoder
 from tinystories.model.checkpoint import save_checkpoint
@@ -35,7 +35,7 @@ def test_evaluate_uses_cpp_kernels_unless_compile_is_off(
         decoders.append(real_make_decoder(*arguments))
         return decoders[-1]
 
-    real_evaluate_loss, real_make_decoder = module.evaluate_loss, decoder.make_decoder
+    real_evaluate_loss, real_make_decoder = loss_eval.evaluate_loss, decoder.make_decoder
     monkeypatch.setattr(module, "evaluate_loss", evaluate_loss)
     monkeypatch.setattr("tinystories.inference.generate.make_decoder", make_decoder)
     module.evaluate(

@@ -56,7 +56,7 @@ MOMENTS = (  # in the pipeline's order
     Moment("in a step", "train", "training/step.py:step training/step.py:_run_once optimizer.py:update", 400),
     Moment("writing the state", "train", "resume.py:save" + FILES, 60),
     Moment("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
-    Moment("sampling", "train", "generate.py:generate decoder.py:prefill decoder.py:decode_step samples.py:render_samples", 60),
+    Moment("sampling", "train", "generate.py:generate decoder.py:decode_step samples.py:render_samples", 60),
     Moment("streaming to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
     Moment("writing results", "train", "trainer.py:_write_results checkpoint.py:save_checkpoint", 25, again=True),
     Moment("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),

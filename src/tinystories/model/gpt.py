@@ -1,7 +1,7 @@
 """The model: a decoder-only transformer that transformers' stock class `Qwen3ForCausalLM` computes too.
 
-RoPE (Su et al. 2021), pre-norm with RMSNorm (Zhang & Sennrich 2019), QK-norm (Henry et al. 2020), SwiGLU (Shazeer 2020),
-no biases, output tied to the embedding.
+RoPE (Su et al. 2021), RMSNorm before each part (Zhang & Sennrich 2019), QK-norm (Henry et al. 2020), SwiGLU (Shazeer
+2020), no biases, output tied to the embedding.
 
 Letters in shapes: B batch, T tokens, D embedding, H heads, K head size (D / H), F MLP, L layers, V vocabulary.
 """

@@ -62,7 +62,8 @@ class KVCache:
         keys, values = kv[:, self._rows, :, : self._kv_len]
         # On a CPU these products are faster than the fused attention for one query a text.
         scores = (qkv_BT3HK.select(2, 0).transpose(1, 2) @ keys.mT).add_(self._bias)
-        return (scores.softmax(-1) @ values).transpose(1, 2)
+        attn_out: Tensor = (scores.softmax(-1) @ values).transpose(1, 2)
+        return attn_out
 
     def copy_row(self, source: int, target: int) -> None:
         """Let row `target` continue with the text of row `source`."""

@@ -34,8 +34,9 @@ def implementation(
 def qk_norm_rope_attention(qkv_BT3HK: Tensor, qk_norm_weight_2K: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
     """Normalize and rotate queries and keys, then attend causally. Shape: (B, T, H, K). The formula: attention.py."""
     chosen = implementation(qkv_BT3HK.device, qkv_BT3HK.dtype, qkv_BT3HK.shape[-1])
-    module = attention_cpp if chosen == "cpp" else attention
-    return module.qk_norm_rope_attention(qkv_BT3HK, qk_norm_weight_2K, cos_TK, sin_TK)
+    function = (attention_cpp if chosen == "cpp" else attention).qk_norm_rope_attention
+    attn_out: Tensor = function(qkv_BT3HK, qk_norm_weight_2K, cos_TK, sin_TK)
+    return attn_out
 
 
 def cross_entropy(x_ND: Tensor, embedding_VD: Tensor, targets_N: Tensor) -> Tensor:
