@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinystories.common.params import ModelConfig
-from tinystories.model.attention import mix
+from tinystories.model.attention import causal_attention
 
 INIT_STD = 0.02
 BETAS = (0.9, 0.95)
@@ -74,7 +74,7 @@ class GPT2Style(nn.Module):
             x1 = F.layer_norm(x_BTD, width, w["attn_norm"], w["attn_norm_bias"])
             projected = F.linear(x1, w["qkv_proj"], w["qkv_proj_bias"])
             q, k, v = projected.view(*tokens.shape, 3, self.config.heads, self.config.head_size).unbind(2)
-            x_BTD = x_BTD + F.linear(mix(q, k, v).flatten(2), w["o_proj"], w["o_proj_bias"])
+            x_BTD = x_BTD + F.linear(causal_attention(q, k, v).flatten(2), w["o_proj"], w["o_proj_bias"])
             x2 = F.layer_norm(x_BTD, width, w["mlp_norm"], w["mlp_norm_bias"])
             up = F.gelu(F.linear(x2, w["up_proj"], w["up_proj_bias"]), approximate="tanh")
             x_BTD = x_BTD + F.linear(up, w["down_proj"], w["down_proj_bias"])

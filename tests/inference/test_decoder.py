@@ -1,4 +1,4 @@
-"""The decoder: what it says of texts that grow side by side is what the model says of each one, read at once."""
+"""Both decoders: logits of texts that grow side by side equal GPT.forward of each text at once. Needs a compiler."""
 
 import pytest
 import torch
@@ -44,12 +44,12 @@ def some_texts(draw: st.DrawFn, count: int, shortest: int, longest: int) -> list
 @each_way
 @settings(max_examples=8)
 @given(data=st.data())
-def test_logits_are_those_of_the_model(random_model, decoder_class, sizes, rows, data):
+def test_decode_step_equals_forward(random_model, decoder_class, sizes, rows, data):
     model = random_model(sizes)
     texts = data.draw(some_texts(rows, 1, sizes.context_length))
     decoder = decoder_class(model, rows)
     with torch.inference_mode():
-        decoder.read(list(range(rows)), [text[:-1] for text in texts])
+        decoder.prefill(list(range(rows)), [text[:-1] for text in texts])
         while True:
             torch.testing.assert_close(read_on(decoder, texts), read_whole(model, texts), atol=2e-5, rtol=2e-5)
             if max(map(len, texts)) == sizes.context_length:
@@ -61,37 +61,37 @@ def test_logits_are_those_of_the_model(random_model, decoder_class, sizes, rows,
 @pytest.mark.parametrize("rows", [4, 11])
 @settings(max_examples=8)
 @given(data=st.data())
-def test_rows_start_anew_move_and_leave(random_model, decoder_class, sizes, rows, data):
+def test_prefill_and_copy_row_replace_rows(random_model, decoder_class, sizes, rows, data):
     """Whatever was in a row before, and whatever is in the others."""
     model = random_model(sizes)
     texts = data.draw(some_texts(rows, 2, 12))
     decoder = decoder_class(model, rows)
     with torch.inference_mode():
-        decoder.read(list(range(rows)), texts)
-        decoder.read([2, 0], [texts[1][:-1], texts[3][:-1]])
-        decoder.move(2, 1)
+        decoder.prefill(list(range(rows)), texts)
+        decoder.prefill([2, 0], [texts[1][:-1], texts[3][:-1]])
+        decoder.copy_row(2, 1)
         for count in (3, 2, 1):
             now = [texts[3], texts[1], texts[1]][:count]
             torch.testing.assert_close(read_on(decoder, now), read_whole(model, now), atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 11])
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("copied", [False, True])
 @each_way
-def test_it_computes_in_the_models_precision(random_model, decoder_class, sizes, rows, frozen):
+def test_decode_step_in_bf16(random_model, decoder_class, sizes, rows, copied):
     half = GPT(sizes, 300, torch.bfloat16)
     half.load_state_dict(random_model(sizes).state_dict())
-    model = half.inference_copy() if frozen else half
+    model = half.inference_copy() if copied else half
     texts = [[row + 1, 20, 30, 40] for row in range(rows)]
     with torch.inference_mode():
         decoder = decoder_class(model, rows)
-        decoder.read(list(range(rows)), [text[:-1] for text in texts])
+        decoder.prefill(list(range(rows)), [text[:-1] for text in texts])
         logits, exact = read_on(decoder, texts), read_whole(random_model(sizes), texts)
     assert logits.dtype == (torch.float32 if decoder_class is CpuDecoder else torch.bfloat16)
     assert torch.nn.functional.cosine_similarity(logits.float().flatten(), exact.flatten(), dim=0) > 0.999
 
 
-def test_the_fast_one_is_taken_where_there_is_one(random_model, kernels):
+def test_make_decoder_prefers_cpu_decoder(random_model, kernels):
     for sizes in ANY_SHAPE[0], FAST[0], FAST[2]:
         fast = sizes in FAST
         assert isinstance(make_decoder(random_model(sizes), 1), CpuDecoder if fast else Decoder)
@@ -103,19 +103,19 @@ def test_the_fast_one_is_taken_where_there_is_one(random_model, kernels):
 
 
 @pytest.mark.parametrize(("decoder_class", "sizes"), [(Decoder, ANY_SHAPE[0]), (CpuDecoder, FAST[0])])
-def test_what_is_out_of_range_is_refused(random_model, decoder_class, sizes):
+def test_decoder_refuses_out_of_range(random_model, decoder_class, sizes):
     """Not read from beyond the weights, as C++ would."""
     decoder = decoder_class(random_model(sizes), 2)
     for tokens, positions in (([300, 1], [0, 0]), ([1, -1], [0, 0]), ([1, 1], [0, sizes.context_length])):
         with torch.inference_mode(), pytest.raises(IndexError):
             decoder.decode_step(tokens, positions)
     with torch.inference_mode(), pytest.raises(IndexError):
-        decoder.read([0], [[1] * (sizes.context_length + 1)])
+        decoder.prefill([0], [[1] * (sizes.context_length + 1)])
     with torch.inference_mode(), pytest.raises(IndexError):
-        decoder.read([2], [[1]])  # there are two rows
+        decoder.prefill([2], [[1]])  # there are two rows
 
 
-def test_a_position_for_each_token_is_asked_for(random_model):
+def test_cpu_decoder_refuses_missing_positions(random_model):
     """Else C++ would read on behind the positions."""
     decoder = CpuDecoder(random_model(FAST[0]), 2)
     with torch.inference_mode(), pytest.raises(ValueError):

@@ -1,6 +1,5 @@
-"""Continuing texts, and the page of samples."""
+"""generate: seeds, top-k, greedy, the full context, stopping; compared with a plain loop and transformers."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,6 @@ from transformers import AutoModelForCausalLM
 from tinystories.common.params import ModelConfig
 from tinystories.inference.decoder import Decoder
 from tinystories.inference.generate import generate
-from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
 
@@ -23,20 +21,20 @@ def model(random_model: Callable[..., GPT]) -> GPT:
     return random_model()
 
 
-def draw_all(model: GPT, prompts: list[list[int]], seeds: list[int], **values: Any) -> list[list[int]]:
+def sample_all(model: GPT, prompts: list[list[int]], seeds: list[int], **values: Any) -> list[list[int]]:
     return generate(model, prompts, seeds=seeds, **{"max_new_tokens": 30, "temperature": 1.0, "top_k": 300, **values})
 
 
 def draw(model: GPT, prompt: list[int], seed: int = 0, **values: Any) -> list[int]:
-    return draw_all(model, [prompt], [seed], **values)[0]
+    return sample_all(model, [prompt], [seed], **values)[0]
 
 
-def draw_plainly(model: GPT, prompt: list[int], seed: int, max_new_tokens: int, top_k: int) -> list[int]:
+def sample_plainly(model: GPT, prompt: list[int], seed: int, max_new_tokens: int, top_k: int) -> list[int]:
     """What `generate` says it does, as plainly as can be: one text, read from its beginning for every token."""
     context = model.config.context_length
-    kept = max(context // 2, 1)
-    window = prompt if len(prompt) <= context else prompt[-kept:]
-    chances = torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+    truncated = max(context // 2, 1)
+    window = prompt if len(prompt) <= context else prompt[-truncated:]
+    uniforms = torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
     new: list[int] = []
     while len(new) < max_new_tokens and 0 not in new:
         with torch.no_grad():
@@ -45,10 +43,10 @@ def draw_plainly(model: GPT, prompt: list[int], seed: int, max_new_tokens: int, 
         below = 0.0
         for token, share in zip(likeliest, logits[likeliest].softmax(-1).tolist(), strict=True):  # noqa: B007
             below += share
-            if chances[len(new)] < below:
+            if uniforms[len(new)] < below:
                 break
         new.append(token)
-        window = [*window, token] if len(window) < context else [*window, token][-kept:]
+        window = [*window, token] if len(window) < context else [*window, token][-truncated:]
     return new
 
 
@@ -59,13 +57,13 @@ def never_ending(model: GPT) -> GPT:
     return copy
 
 
-def test_a_seed_draws_the_same_tokens(model):
+def test_generate_repeats_with_seed(model):
     first, again = (draw(model, [0], seed=3) for _ in range(2))
     assert first == again
     assert len({tuple(draw(model, [0], seed=seed)) for seed in range(5)}) == 5
 
 
-def test_drawing_leaves_other_random_numbers_alone(model):
+def test_generate_keeps_global_random_state(model):
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -73,7 +71,7 @@ def test_drawing_leaves_other_random_numbers_alone(model):
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_the_likeliest_token_each_time(model):
+def test_generate_greedy(model):
     tokens = [0, 5]
     greedy = never_ending(model)
     with torch.no_grad():
@@ -91,55 +89,53 @@ def test_the_likeliest_token_each_time(model):
     top_k=st.sampled_from([1, 2, 5, 300]),
     data=st.data(),
 )
-def test_a_prompt_gets_the_same_tokens_alone_beside_others_and_without_a_cache(
-    random_model, context, prompts, top_k, data
-):
+def test_generate_is_independent_of_batch_and_cache(random_model, context, prompts, top_k, data):
     """Also where texts outgrow the context several times, and end at different times."""
     # In fp64, for in fp32 one number in some 100,000 falls so close between two tokens that rounding decides.
     model = random_model(ModelConfig(context_length=context, embedding_size=24, layers=1, heads=2)).inference_copy(
         torch.float64
     )
     seeds = data.draw(st.lists(st.integers(0, 2**63 - 1), min_size=len(prompts), max_size=len(prompts)))
-    together = draw_all(model, prompts, seeds, max_new_tokens=20, top_k=top_k)
+    together = sample_all(model, prompts, seeds, max_new_tokens=20, top_k=top_k)
     for prompt, seed, tokens in zip(prompts, seeds, together, strict=True):
         assert tokens == draw(model, prompt, seed, max_new_tokens=20, top_k=top_k)
-        assert tokens == draw_plainly(model, prompt, seed, max_new_tokens=20, top_k=top_k)
+        assert tokens == sample_plainly(model, prompt, seed, max_new_tokens=20, top_k=top_k)
 
 
 @pytest.mark.parametrize("top_k", [1, 5])
-def test_the_same_tokens_in_fp32_with_each_way_of_computing(random_model, top_k):
+def test_generate_fp32_is_independent_of_batch(random_model, top_k):
     """The decoder multiplies in other ways for one row, for a few and for many."""
     model = random_model(ModelConfig(context_length=24, embedding_size=32, layers=2, heads=2))
     prompts = [[(37 * number + place) % 299 + 1 for place in range(1 + 5 * number % 31)] for number in range(12)]
     seeds = list(range(12))
-    alone = [draw_plainly(model, prompt, seed, 40, top_k) for prompt, seed in zip(prompts, seeds, strict=True)]
+    alone = [sample_plainly(model, prompt, seed, 40, top_k) for prompt, seed in zip(prompts, seeds, strict=True)]
     for rows in (1, 4, 12):
-        together = draw_all(model, prompts[:rows], seeds[:rows], max_new_tokens=40, top_k=top_k)
+        together = sample_all(model, prompts[:rows], seeds[:rows], max_new_tokens=40, top_k=top_k)
         assert together == alone[:rows]
     assert top_k == 1 or len({len(tokens) for tokens in alone}) > 1, "some end before others"
 
 
-def test_the_likeliest_tokens_are_those_that_transformers_takes(random_model, tokenizer_file, tmp_path):
+def test_generate_greedy_equals_transformers(random_model, tokenizer_file, tmp_path):
     model = never_ending(random_model(ModelConfig(context_length=32, embedding_size=24, layers=3, heads=2)))
     save_checkpoint(model, tokenizer_file, tmp_path / "checkpoint")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint")
     prompts = [list(range(row + 1, row + 2 + 2 * (row % 5))) for row in range(10)]
-    ours = draw_all(model, prompts, [0] * 10, top_k=1, max_new_tokens=22)
+    ours = sample_all(model, prompts, [0] * 10, top_k=1, max_new_tokens=22)
     for prompt, tokens in zip(prompts, ours, strict=True):
         ids = torch.tensor([prompt])
         given_too = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=22, do_sample=False)
         assert tokens == given_too[0, len(prompt) :].tolist()
 
 
-def test_more_tokens_begin_with_the_same(model):
+def test_generate_longer_begins_with_shorter(model):
     assert draw(model, [5], 3, max_new_tokens=40, top_k=5)[:20] == draw(model, [5], 3, max_new_tokens=20, top_k=5)
 
 
-def test_no_prompts_give_nothing(model):
-    assert draw_all(model, [], []) == []
+def test_generate_without_prompts(model):
+    assert sample_all(model, [], []) == []
 
 
-def test_within_the_context_every_token_counts(model):
+def test_generate_uses_the_full_context(model):
     """A text that just fits is read whole: changing its first token changes what follows."""
     steady = never_ending(model)
     texts = [[first, *range(20, 31)] for first in range(1, 9)]
@@ -149,13 +145,13 @@ def test_within_the_context_every_token_counts(model):
     assert [draw(steady, text, top_k=1, max_new_tokens=1)[0] for text in texts] == expected
 
 
-def test_a_prompt_longer_than_the_context_is_read_from_its_later_half(model):
+def test_generate_truncates_long_prompts(model):
     steady = never_ending(model)
     prompt = list(range(1, 101))
     assert draw(steady, prompt, top_k=5, seed=4) == draw(steady, prompt[-6:], top_k=5, seed=4)
 
 
-def test_the_model_never_sees_more_than_its_context(model, monkeypatch):
+def test_generate_stays_within_context(model, monkeypatch):
     seen: list[list[int]] = []
     decode_step = Decoder.decode_step
 
@@ -164,7 +160,7 @@ def test_the_model_never_sees_more_than_its_context(model, monkeypatch):
         return decode_step(self, tokens, positions)
 
     monkeypatch.setattr(Decoder, "decode_step", watched)
-    draw_all(never_ending(model), [[1], [1, 2, 3]], [0, 0], max_new_tokens=40, top_k=5)
+    sample_all(never_ending(model), [[1], [1, 2, 3]], [0, 0], max_new_tokens=40, top_k=5)
     for row, start in ((0, 1), (1, 3)):
         lengths = [lengths[row] for lengths in seen]
         assert lengths[: 13 - start] == list(range(start, 13)), "it is used in full before anything is dropped"
@@ -172,7 +168,7 @@ def test_the_model_never_sees_more_than_its_context(model, monkeypatch):
         assert min(lengths[13 - start :]) == 6
 
 
-def test_a_text_that_has_ended_is_read_no_more(model, monkeypatch):
+def test_generate_drops_ended_texts(model, monkeypatch):
     read: list[int] = []
     decode_step = Decoder.decode_step
 
@@ -181,13 +177,13 @@ def test_a_text_that_has_ended_is_read_no_more(model, monkeypatch):
         return decode_step(self, tokens, positions)
 
     monkeypatch.setattr(Decoder, "decode_step", watched)
-    new = draw_all(model, [[1], [2], [3], [4]], [0, 1, 2, 3], max_new_tokens=2_000)
+    new = sample_all(model, [[1], [2], [3], [4]], [0, 1, 2, 3], max_new_tokens=2_000)
     assert sum(read) == sum(map(len, new))
     assert len(read) == max(map(len, new)) < 2_000
     assert len({len(tokens) for tokens in new}) == 4
 
 
-def test_it_stops_at_the_end_of_the_story(model):
+def test_generate_stops_at_end_of_text(model):
     ends = [draw(model, [0], max_new_tokens=2_000, seed=seed) for seed in range(3)]
     for tokens in ends:
         assert tokens[-1] == 0
@@ -195,21 +191,21 @@ def test_it_stops_at_the_end_of_the_story(model):
         assert len(tokens) < 2_000
 
 
-def test_it_stops_after_so_many_tokens(model):
+def test_generate_stops_at_max_new_tokens(model):
     assert len(draw(never_ending(model), [1], max_new_tokens=7, top_k=5)) == 7
 
 
-def test_only_the_likeliest_are_drawn(model):
+def test_generate_top_k(model):
     with torch.no_grad():
         best = set(model(torch.tensor([[7]]))[0, -1].topk(3).indices.tolist())
     assert {draw(model, [7], max_new_tokens=1, top_k=3, temperature=50.0, seed=seed)[0] for seed in range(60)} == best
 
 
-def test_more_than_the_vocabulary_are_all_of_it(model):
+def test_generate_top_k_beyond_vocabulary(model):
     assert draw(model, [1], top_k=65_536, seed=2) == draw(model, [1], top_k=300, seed=2)
 
 
-def test_drawn_as_often_as_likely(model):
+def test_generate_follows_the_distribution(model):
     with torch.no_grad():
         shares = (model(torch.tensor([[7]]))[0, -1] / 2.0).softmax(-1)
     best = int(shares.argmax())
@@ -217,7 +213,7 @@ def test_drawn_as_often_as_likely(model):
     assert drawn.count(best) / 400 == pytest.approx(shares[best].item(), abs=0.08)
 
 
-def test_it_can_be_stopped_between_tokens(model):
+def test_generate_stops_between_steps(model):
     calls = []
 
     def check() -> None:
@@ -228,38 +224,3 @@ def test_it_can_be_stopped_between_tokens(model):
     with pytest.raises(KeyboardInterrupt):
         draw(never_ending(model), [1], top_k=5, on_step=check)
     assert len(calls) == 4
-
-
-def test_a_page_keeps_prompt_and_continuation_apart(model, tokenizer, small_params):
-    page = render_samples(model, tokenizer, small_params.sample, seed=5, title="After epoch 1")
-    assert page.startswith("# After epoch 1\n\ntop-k 40, temperature 0.8, seed 5\n")
-    titles = re.findall(r"^## (.*)$", page, re.MULTILINE)
-    assert titles == ["Prompt 1", "Prompt 2", "Prompt 3", "Free start"]
-    for number, section in enumerate(page.split("\n## ")[1:]):
-        before, _, after = section.partition("**Continuation**")
-        given = [*small_params.sample.prompts, None][number]
-        assert f"**Prompt**\n\n> {given}\n" in before if given else "**Prompt**" not in before
-        assert after.startswith("\n\n>")
-        assert given is None or given not in after
-        assert after.rstrip().endswith(("(ended where the story ended)", "(cut at 20 tokens)"))
-
-
-def test_a_page_shows_what_was_drawn(model, tokenizer, small_params):
-    steady = never_ending(model)
-    sample = small_params.sample.model_copy(update={"prompts": ("One day",), "top_k": 1})
-    prompt = [0, *tokenizer.encode("One day", add_special_tokens=False).ids]
-    text = tokenizer.decode(draw(steady, prompt, top_k=1, max_new_tokens=20))
-    quoted = "\n".join(f"> {line}".rstrip() for line in text.strip("\n").split("\n"))
-    assert f"**Continuation**\n\n{quoted}\n\n(cut at 20 tokens)" in render_samples(steady, tokenizer, sample, 0, "")
-
-
-def test_pages_repeat_with_the_seed_and_differ_without(model, tokenizer, small_params):
-    pages = [render_samples(model, tokenizer, small_params.sample, seed, "t") for seed in (1, 1, 2, 2**63 - 1)]
-    assert pages[0] == pages[1]
-    assert pages[0].partition("## ")[2] != pages[2].partition("## ")[2]
-
-
-def test_a_page_without_prompts_has_the_free_start(model, tokenizer, small_params):
-    sample = small_params.sample.model_copy(update={"prompts": ()})
-    page = render_samples(model, tokenizer, sample, 0, "t")
-    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Free start"]

@@ -1,4 +1,4 @@
-"""Scoring beside a loop over single tokens."""
+"""evaluate_loss, compared with a loop over single tokens."""
 
 import math
 from pathlib import Path
@@ -32,7 +32,7 @@ def numbers(count: int) -> Any:
 
 @pytest.mark.parametrize("count", [2, 5, 12, 13, 14, 24, 25, 26, 60, 100])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-def test_the_loss_is_that_of_single_tokens(random_model, count, batch_size):
+def test_evaluate_loss_equals_single_tokens(random_model, count, batch_size):
     """With and without a rest at the end: whole windows are of 12 tokens, and a token before them."""
     model, tokens = random_model(), numbers(count)
     found = evaluate_loss(model, tokens, text_bytes=500, batch_size=batch_size)
@@ -40,7 +40,7 @@ def test_the_loss_is_that_of_single_tokens(random_model, count, batch_size):
     assert (found.tokens, found.text_bytes) == (count - 1, 500)
 
 
-def test_every_token_but_the_first_is_predicted_once(random_model, monkeypatch):
+def test_evaluate_loss_predicts_each_token_once(random_model, monkeypatch):
     predicted: list[int] = []
 
     def watched(self: GPT, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
@@ -54,7 +54,7 @@ def test_every_token_but_the_first_is_predicted_once(random_model, monkeypatch):
     assert predicted == list(range(1, 200))
 
 
-def test_a_token_file_is_scored_as_it_lies(random_model, token_file: tuple[Path, Any]):
+def test_evaluate_loss_of_token_file(random_model, token_file: tuple[Path, Any]):
     path, split = token_file
     tokens = open_tokens(path, split, 300)
     model = random_model()
@@ -63,18 +63,18 @@ def test_a_token_file_is_scored_as_it_lies(random_model, token_file: tuple[Path,
     assert found.bits_per_byte == pytest.approx(found.loss * (split.tokens - 1) / math.log(2) / split.bytes)
 
 
-def test_derived_figures():
+def test_eval_result_perplexity_and_bits_per_byte():
     found = EvalResult(loss=math.log(16), tokens=30, text_bytes=120)
     assert found.perplexity == pytest.approx(16)
     assert found.bits_per_byte == pytest.approx(1.0)  # 30 tokens of 4 bits, for 120 bytes
 
 
-def test_perplexity_of_any_loss_is_a_number():
+def test_perplexity_is_finite():
     assert perplexity(0.0) == 1.0
     assert math.isfinite(perplexity(1e9))
 
 
-def test_it_can_be_stopped_between_batches(random_model):
+def test_evaluate_loss_stops_between_batches(random_model):
     calls = []
 
     def check() -> None:
@@ -87,7 +87,7 @@ def test_it_can_be_stopped_between_batches(random_model):
     assert len(calls) == 2
 
 
-def test_scoring_leaves_the_model_as_it_was(random_model):
+def test_evaluate_loss_keeps_the_model(random_model):
     model = random_model()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     evaluate_loss(model, numbers(50), 1, batch_size=2)

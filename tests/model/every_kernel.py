@@ -1,6 +1,6 @@
-"""Call every kernel with many shapes, odd ones and empty ones among them: tests/model/test_sanitizers.py's process.
+"""Call every C++ kernel with many shapes, odd and empty ones too: the process that test_sanitizers.py starts.
 
-Where memory is handed out full of NaN, whatever is read before it was written shows in the results.
+Where new memory is full of NaN, a number that is read before it was written shows in the results. Needs a compiler.
 """
 
 import itertools
@@ -10,11 +10,10 @@ from torch import Tensor
 
 from tinystories.common.params import ModelConfig
 from tinystories.inference.cpu_decoder import CpuDecoder
-from tinystories.model.attention import qk_norm_rope_attention
 from tinystories.model.cpu_kernels import compile_kernels
-from tinystories.model.cross_entropy import cross_entropy
 from tinystories.model.gpt import GPT
-from tinystories.model.rope import rotation
+from tinystories.model.ops import cross_entropy, qk_norm_rope_attention
+from tinystories.model.rope import rope_cos_sin
 
 DTYPES = (torch.float32, torch.bfloat16)
 HEAD_SIZES = (16, 48)  # a power of two and none
@@ -32,12 +31,12 @@ def train(dtype: torch.dtype, size: int) -> None:
     """Attention and loss, forward and backward."""
     shapes = itertools.product((0, 1, 3), LENGTHS, (0, 1, 3))
     for batch, length, heads in shapes:
-        projected = torch.randn(batch, length, 3, heads, size).to(dtype).requires_grad_()
-        gains = torch.randn(2, size).to(dtype).requires_grad_()
-        mixed = qk_norm_rope_attention(projected, gains, *rotation(length, size))
-        gradients = torch.autograd.grad(mixed.float().square().sum(), (projected, gains))
-        finite(mixed, *gradients)
-        assert mixed.numel() or not any(gradient.any() for gradient in gradients)
+        qkv = torch.randn(batch, length, 3, heads, size).to(dtype).requires_grad_()
+        qk_norm_weight = torch.randn(2, size).to(dtype).requires_grad_()
+        attn_out = qk_norm_rope_attention(qkv, qk_norm_weight, *rope_cos_sin(length, size))
+        gradients = torch.autograd.grad(attn_out.float().square().sum(), (qkv, qk_norm_weight))
+        finite(attn_out, *gradients)
+        assert attn_out.numel() or not any(gradient.any() for gradient in gradients)
     for count, vocab_size in itertools.product(COUNTS, VOCABULARIES):
         x, embedding = (torch.randn(rows, 8).to(dtype).requires_grad_() for rows in (count, vocab_size))
         targets = torch.arange(count) % vocab_size
@@ -55,14 +54,14 @@ def write(dtype: torch.dtype, size: int) -> None:
         model.initialize(0)
         for rows in (1, 2, 9):
             decoder = CpuDecoder(model, rows)
-            decoder.read([], [])
-            decoder.read([0], [[]])
+            decoder.prefill([], [])
+            decoder.prefill([0], [[]])
             finite(decoder.decode_step([], []))
-            decoder.read(list(range(rows)), [[row % vocab_size] * (row % context) for row in range(rows)])
+            decoder.prefill(list(range(rows)), [[row % vocab_size] * (row % context) for row in range(rows)])
             for position in {0, 1, context // 2, context - 1}:
                 finite(decoder.decode_step([vocab_size - 1] * rows, [min(position, context - 1)] * rows))
-                decoder.move(rows - 1, 0)
-            decoder.read([rows - 1], [[0] * context])
+                decoder.copy_row(rows - 1, 0)
+            decoder.prefill([rows - 1], [[0] * context])
 
 
 def main() -> None:

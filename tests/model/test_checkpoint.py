@@ -1,4 +1,4 @@
-"""The checkpoint directory: what comes back, what others load, what is refused."""
+"""The checkpoint directory: saved, loaded, opened by transformers, refused where it is damaged."""
 
 import json
 import resource
@@ -32,7 +32,7 @@ def same(first: GPT, second: GPT) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_every_weight_comes_back_exactly(random_model, checkpoint):
+def test_load_checkpoint_returns_saved_weights(random_model, checkpoint):
     model, loaded = random_model(), load_checkpoint(checkpoint)
     assert loaded.config == model.config
     assert loaded.vocab_size == model.vocab_size
@@ -41,20 +41,20 @@ def test_every_weight_comes_back_exactly(random_model, checkpoint):
 
 
 @pytest.mark.parametrize("config", [(12, 24, 3, 2), (16, 64, 1, 8), (8, 6, 5, 1)])
-def test_a_shape_knows_how_many_numbers_it_has(config):
+def test_parameter_count_of_config_equals_models(config):
     context_length, embedding_size, layers, heads = config
     config = ModelConfig(context_length=context_length, embedding_size=embedding_size, layers=layers, heads=heads)
     assert config.parameter_count(300) == GPT(config, 300).parameter_count()
 
 
-def test_a_model_that_computes_in_bf16_is_saved_in_fp32(random_model, tokenizer_file, tmp_path, config):
+def test_save_checkpoint_stores_fp32_of_bf16_model(random_model, tokenizer_file, tmp_path, config):
     model = GPT(config, 300, torch.bfloat16)
     model.load_state_dict(random_model().state_dict())
     save_checkpoint(model, tokenizer_file, tmp_path / "checkpoint")
     assert same(load_checkpoint(tmp_path / "checkpoint"), random_model())
 
 
-def test_the_directory_holds_no_pickle(checkpoint, tokenizer_file):
+def test_save_checkpoint_writes_no_pickle(checkpoint, tokenizer_file):
     assert {path.name for path in checkpoint.iterdir()} == FILES
     assert (checkpoint / "tokenizer.json").read_bytes() == tokenizer_file.read_bytes()
     tensors = load_file(checkpoint / WEIGHTS)
@@ -62,7 +62,7 @@ def test_the_directory_holds_no_pickle(checkpoint, tokenizer_file):
     assert sum(tensor.numel() for tensor in tensors.values()) == load_checkpoint(checkpoint).parameter_count()
 
 
-def test_saving_over_an_older_one_leaves_nothing_of_it(random_model, checkpoint, tokenizer_file):
+def test_save_checkpoint_replaces_older_one(random_model, checkpoint, tokenizer_file):
     (checkpoint / "pytorch_model.bin").write_bytes(b"old")
     (checkpoint.parent / ".checkpoint.part").mkdir()
     (checkpoint.parent / ".checkpoint.part" / "half.json").write_text("{")
@@ -73,13 +73,13 @@ def test_saving_over_an_older_one_leaves_nothing_of_it(random_model, checkpoint,
     assert same(load_checkpoint(checkpoint), newer)
 
 
-def test_an_error_on_the_way_keeps_the_older_one(random_model, checkpoint, tmp_path):
+def test_save_checkpoint_error_keeps_older_one(random_model, checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError):
         save_checkpoint(random_model(seed=1), tmp_path / "no tokenizer.json", checkpoint)
     assert same(load_checkpoint(checkpoint), random_model())
 
 
-def test_transformers_opens_it_with_stock_classes(random_model, checkpoint, stories, tokenizer):
+def test_save_checkpoint_opens_in_transformers(random_model, checkpoint, stories, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     assert type(model).__module__.startswith("transformers.models.qwen3")
     assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -95,7 +95,7 @@ def test_transformers_opens_it_with_stock_classes(random_model, checkpoint, stor
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_transformers_continues_with_the_same_words(random_model, tokenizer_file, tmp_path, seed):
+def test_save_checkpoint_generates_same_in_transformers(random_model, tokenizer_file, tmp_path, seed):
     model = random_model(ModelConfig(context_length=24, embedding_size=24, layers=3, heads=2), seed=seed)
     save_checkpoint(model, tokenizer_file, tmp_path / "checkpoint")
     prompt = [0, 40, 50, 60]
@@ -107,7 +107,7 @@ def test_transformers_continues_with_the_same_words(random_model, tokenizer_file
     assert len(set(ours)) > 2
 
 
-def test_a_step_down_the_gradient_ends_where_that_of_transformers_ends(checkpoint, tokenizer_file, tmp_path):
+def test_save_checkpoint_trains_same_in_transformers(checkpoint, tokenizer_file, tmp_path):
     ours, theirs = load_checkpoint(checkpoint), AutoModelForCausalLM.from_pretrained(checkpoint)
     tokens = torch.randint(300, (5, 13), generator=torch.Generator().manual_seed(0))
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
@@ -141,7 +141,7 @@ def edit(checkpoint: Path, **values: Any) -> None:
         ("model_type", "llama"),
     ],
 )
-def test_a_config_of_another_model_is_refused_by_its_key(checkpoint, key, value):
+def test_load_checkpoint_refuses_config_of_other_model(checkpoint, key, value):
     edit(checkpoint, **{key: value})
     with pytest.raises(UserError, match=rf"config.json: not one that train writes \({key}\)"):
         load_checkpoint(checkpoint)
@@ -149,7 +149,7 @@ def test_a_config_of_another_model_is_refused_by_its_key(checkpoint, key, value)
 
 @pytest.mark.parametrize("value", [4, 2, 0, -1, 3.0, "3", None, []])
 @pytest.mark.parametrize("key", ["num_hidden_layers", "vocab_size", "hidden_size", "max_position_embeddings"])
-def test_a_config_of_another_shape_is_refused(checkpoint, key, value):
+def test_load_checkpoint_refuses_config_of_other_sizes(checkpoint, key, value):
     edit(checkpoint, **{key: value})
     words = r"config.json: not one that train writes|tensors are not those of config.json"
     if key == "max_position_embeddings" and value in (4, 2):
@@ -169,7 +169,7 @@ def test_a_config_of_another_shape_is_refused(checkpoint, key, value):
         {"max_position_embeddings": 65_536, "num_hidden_layers": 1_000},
     ],
 )
-def test_a_config_of_a_huge_model_takes_no_memory(checkpoint, values):
+def test_load_checkpoint_allocates_nothing_for_huge_config(checkpoint, values):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     edit(checkpoint, **values)
     with pytest.raises(
@@ -179,7 +179,7 @@ def test_a_config_of_a_huge_model_takes_no_memory(checkpoint, values):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "kilobytes"
 
 
-def test_a_config_that_lacks_a_key_is_refused(checkpoint):
+def test_load_checkpoint_refuses_config_without_key(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     for key in config:
         (checkpoint / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != key}))
@@ -188,21 +188,21 @@ def test_a_config_that_lacks_a_key_is_refused(checkpoint):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-def test_a_config_that_is_none_is_refused(checkpoint, text):
+def test_load_checkpoint_refuses_config_that_is_none(checkpoint, text):
     (checkpoint / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config.json: "):
         load_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS])
-def test_a_missing_file_is_named(checkpoint, name):
+def test_load_checkpoint_names_missing_file(checkpoint, name):
     (checkpoint / name).unlink()
     with pytest.raises(UserError, match=f"{name}: no such file"):
         load_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
-def test_cut_weights_are_refused(checkpoint, kept):
+def test_load_checkpoint_refuses_truncated_weights(checkpoint, kept):
     path = checkpoint / WEIGHTS
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match="model.safetensors: not readable"):
@@ -210,7 +210,7 @@ def test_cut_weights_are_refused(checkpoint, kept):
 
 
 @pytest.mark.parametrize("byte", [0, 5, 8, 20, 60])
-def test_a_damaged_header_is_refused(checkpoint, byte):
+def test_load_checkpoint_refuses_damaged_header(checkpoint, byte):
     path = checkpoint / WEIGHTS
     data = bytearray(path.read_bytes())
     assert struct.unpack("<Q", data[:8])[0] > 60
@@ -220,14 +220,14 @@ def test_a_damaged_header_is_refused(checkpoint, byte):
         load_checkpoint(checkpoint)
 
 
-def test_a_pickle_in_place_of_the_weights_is_refused(checkpoint):
+def test_load_checkpoint_refuses_pickle(checkpoint):
     torch.save({"model.norm.weight": torch.ones(24)}, checkpoint / WEIGHTS)
     with pytest.raises(UserError, match="not readable"):
         load_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("change", ["missing", "more", "shape", "name", "fewer layers"])
-def test_weights_of_another_model_are_refused(checkpoint, change):
+def test_load_checkpoint_refuses_other_tensors(checkpoint, change):
     tensors = load_file(checkpoint / WEIGHTS)
     norm = tensors["model.norm.weight"]
     if change == "fewer layers":
@@ -245,7 +245,7 @@ def test_weights_of_another_model_are_refused(checkpoint, change):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int32])
-def test_weights_of_another_precision_are_refused(checkpoint, dtype):
+def test_load_checkpoint_refuses_other_dtype(checkpoint, dtype):
     tensors = {name: tensor.to(dtype) for name, tensor in load_file(checkpoint / WEIGHTS).items()}
     save_file(tensors, checkpoint / WEIGHTS)
     with pytest.raises(UserError, match="its tensors are not those of config.json"):
@@ -253,7 +253,7 @@ def test_weights_of_another_precision_are_refused(checkpoint, dtype):
 
 
 @pytest.mark.parametrize("place", [0.01, 0.2, 0.5, 0.999])
-def test_one_bit_of_the_weights_is_enough(checkpoint, place):
+def test_load_checkpoint_notices_one_flipped_bit(checkpoint, place):
     path = checkpoint / WEIGHTS
     data = bytearray(path.read_bytes())
     first = 8 + struct.unpack("<Q", data[:8])[0]
@@ -265,21 +265,21 @@ def test_one_bit_of_the_weights_is_enough(checkpoint, place):
     AutoModelForCausalLM.from_pretrained(checkpoint)  # what others load, they load without a word
 
 
-def test_weights_of_another_training_are_refused(checkpoint, random_model, tokenizer_file, tmp_path):
+def test_load_checkpoint_refuses_weights_of_other_training(checkpoint, random_model, tokenizer_file, tmp_path):
     save_checkpoint(random_model(seed=1), tokenizer_file, tmp_path / "other")
     (tmp_path / "other" / WEIGHTS).rename(checkpoint / WEIGHTS)
     with pytest.raises(UserError, match="model.safetensors: altered"):
         load_checkpoint(checkpoint)
 
 
-def test_a_config_laid_out_another_way_is_as_good(checkpoint, random_model):
+def test_load_checkpoint_accepts_reordered_config(checkpoint, random_model):
     path = checkpoint / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(dict(sorted({**config, "note": "of a converter"}.items()))))
     assert same(load_checkpoint(checkpoint), random_model())
 
 
-def test_the_same_model_gives_the_same_bytes(checkpoint, random_model, tokenizer_file, tmp_path):
+def test_save_checkpoint_is_reproducible(checkpoint, random_model, tokenizer_file, tmp_path):
     save_checkpoint(random_model(), tokenizer_file, tmp_path / "again")
     for name in FILES:
         assert (checkpoint / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -1,4 +1,4 @@
-"""The loss of the last product: the kernel for CPUs and the plain way, beside PyTorch's in fp64."""
+"""Cross-entropy, plain and in C++, compared with PyTorch's in fp64. Needs a C++ compiler."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinystories.model.cpu_kernels import compile_kernels
-from tinystories.model.cross_entropy import cross_entropy
+from tinystories.model.ops import cross_entropy
 
 BF16, FP32 = torch.bfloat16, torch.float32
 TOLERANCES = {FP32: 1e-5, BF16: 2**-7}
@@ -58,24 +58,24 @@ def check(given: tuple[Tensor, Tensor, Tensor]) -> None:
 # Vocabularies around the lengths of vectors; logits so far apart that shares are 0 and 1.
 @settings(max_examples=80)
 @given(st.integers(1, 9), st.integers(2, 70), st.sampled_from([BF16, FP32]), st.sampled_from([0.1, 3.0, 300.0]))
-def test_the_kernel_computes_cross_entropy(count, vocab_size, dtype, scale):
+def test_cross_entropy_cpp_equals_fp64(count, vocab_size, dtype, scale):
     check(inputs(count, vocab_size, dtype, scale))
 
 
 @pytest.mark.parametrize("dtype", [BF16, FP32])
-def test_of_a_large_vocabulary_too(dtype):
+def test_cross_entropy_cpp_equals_fp64_for_large_vocabulary(dtype):
     check(inputs(33, 10_000, dtype))
 
 
 @pytest.mark.parametrize("dtype", [BF16, FP32])
 @pytest.mark.usefixtures("without_kernels")
-def test_the_plain_way_computes_the_same(dtype):
+def test_cross_entropy_plain_equals_fp64(dtype):
     check(inputs(7, 300, dtype, 3.0))
 
 
 @pytest.mark.parametrize("place", [0, 20, 36])  # the last one beyond whole vectors
 @pytest.mark.parametrize("dtype", [BF16, FP32])
-def test_what_is_no_number_stays_none(dtype, place):
+def test_cross_entropy_keeps_nan(dtype, place):
     """Else a training that has failed would go on."""
     x, embedding, targets = inputs(5, 37, dtype)
     embedding[place] = torch.nan
@@ -85,7 +85,7 @@ def test_what_is_no_number_stays_none(dtype, place):
 @pytest.mark.parametrize("target", [-1, 300, 2**40])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("way", ["kernels", "without_kernels"])
-def test_a_target_outside_of_the_vocabulary_is_refused(request, target, training, way):
+def test_cross_entropy_refuses_target_outside_vocabulary(request, target, training, way):
     request.getfixturevalue(way)
     x, embedding, targets = inputs(7, 300, FP32)
     targets[3] = target
@@ -93,7 +93,7 @@ def test_a_target_outside_of_the_vocabulary_is_refused(request, target, training
         cross_entropy(x, embedding, targets)
 
 
-def test_a_compiled_step_computes_the_same():
+def test_cross_entropy_equals_when_compiled():
     """The kernel writes over the logits, which torch.compile has to know."""
     given = inputs(7, 300, FP32, 3.0)
     eager, compiled = (loss_and_grads(f, *given) for f in (cross_entropy, torch.compile(cross_entropy)))
@@ -101,6 +101,6 @@ def test_a_compiled_step_computes_the_same():
         torch.testing.assert_close(mine, other)
 
 
-def test_torch_takes_the_operator_for_sound():
+def test_cross_entropy_passes_opcheck():
     x, embedding, targets = inputs(3, 20, FP32)
     torch.library.opcheck(torch.ops.tinystories.cross_entropy.default, (x @ embedding.T, targets))

@@ -1,4 +1,4 @@
-"""The model: what it computes, from scratch and step by step."""
+"""GPT: initial weights, logits (also compared with transformers), loss, gradients, inference copies."""
 
 import math
 
@@ -23,7 +23,7 @@ def fresh(config: ModelConfig, vocab_size: int = 300, seed: int = 0, dtype: torc
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_first_loss_is_that_of_a_uniform_guess(dtype):
+def test_loss_starts_at_uniform_guess(dtype):
     model = fresh(ModelConfig(context_length=32, embedding_size=64, layers=2, heads=4), 5_000, dtype=dtype)
     with torch.no_grad():
         loss = model.loss(some_tokens(8, 32, 5_000), some_tokens(8, 32, 5_000, seed=1))
@@ -31,13 +31,13 @@ def test_the_first_loss_is_that_of_a_uniform_guess(dtype):
     assert loss.item() == pytest.approx(math.log(5_000), rel=0.02)
 
 
-def test_a_seed_decides_the_initial_weights(config):
+def test_initialize_depends_on_seed(config):
     first, again, other = (fresh(config, seed=seed).state_dict() for seed in (7, 7, 8))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in ("embedding", "qkv_proj", "gate_up_proj"))
 
 
-def test_the_initial_weights_have_the_spread_meant():
+def test_initialize_std():
     model = fresh(ModelConfig(context_length=8, embedding_size=128, layers=2, heads=2), 1_000)
     assert model.embedding.std().item() == pytest.approx(0.02, rel=0.02)
     assert model.qkv_proj.std().item() == pytest.approx(0.25 * 128**-0.5, rel=0.02)
@@ -46,7 +46,7 @@ def test_the_initial_weights_have_the_spread_meant():
     assert not model.down_proj.any()
 
 
-def test_the_count_of_parameters(config):
+def test_parameter_count(config):
     width, hidden, head, layers = 24, 64, 12, 3
     block = 4 * width * width + 3 * width * hidden + 2 * width + 2 * head
     assert GPT(config, 300).parameter_count() == 300 * width + layers * block + width
@@ -56,7 +56,7 @@ def test_the_count_of_parameters(config):
 
 @pytest.mark.parametrize("training", [False, True])  # two ways to compute attention
 @pytest.mark.parametrize("changed", [0, 5, 11])
-def test_no_token_sees_those_after_it(random_model, changed, training):
+def test_forward_is_causal(random_model, changed, training):
     model = random_model()
     tokens = some_tokens(2, 12)
     other = tokens.clone()
@@ -67,7 +67,7 @@ def test_no_token_sees_those_after_it(random_model, changed, training):
     assert ((before - after)[:, changed:].abs().amax(-1) > 1e-3).all(), "each later token sees the change"
 
 
-def test_attention_in_training_equals_the_fused_one(random_model):
+def test_forward_with_grad_equals_without(random_model):
     model = random_model()
     tokens = some_tokens(4, 12)
     plain = model(tokens)
@@ -77,7 +77,7 @@ def test_attention_in_training_equals_the_fused_one(random_model):
     assert torch.allclose(plain, fused, atol=1e-5, rtol=1e-5)
 
 
-def test_positions_matter(random_model):
+def test_forward_depends_on_positions(random_model):
     """The same tokens in another order give another last row: attention alone would not know."""
     model = random_model()
     tokens = torch.tensor([[1, 2, 3, 4]])
@@ -95,7 +95,7 @@ def test_positions_matter(random_model):
     ],
     ids=str,
 )
-def test_transformers_computes_the_same_logits(random_model, tokenizer_file, tmp_path, sizes):
+def test_forward_equals_transformers(random_model, tokenizer_file, tmp_path, sizes):
     model = random_model(sizes)
     save_checkpoint(model, tokenizer_file, tmp_path / "checkpoint")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint")
@@ -107,7 +107,7 @@ def test_transformers_computes_the_same_logits(random_model, tokenizer_file, tmp
     assert torch.allclose(ours, logits, atol=1e-4, rtol=1e-4)
 
 
-def test_bf16_computes_nearly_the_same(random_model):
+def test_forward_bf16_is_close(random_model):
     model = random_model()
     half = GPT(model.config, 300, torch.bfloat16)
     half.load_state_dict(model.state_dict())
@@ -119,18 +119,18 @@ def test_bf16_computes_nearly_the_same(random_model):
     assert torch.nn.functional.cosine_similarity(exact.flatten(), rounded.float().flatten(), dim=0) > 0.999
 
 
-def test_loss_is_the_mean_of_each_tokens_surprise(random_model):
+def test_loss_is_mean_cross_entropy(random_model):
     model = random_model()
     tokens, targets = some_tokens(2, 12), some_tokens(2, 12, seed=1)
     with torch.no_grad():
-        shares = model(tokens).double().softmax(-1)
-        surprise = -shares.gather(-1, targets[..., None]).log()
+        p = model(tokens).double().softmax(-1)
+        surprise = -p.gather(-1, targets[..., None]).log()
         assert model.loss(tokens, targets).item() == pytest.approx(surprise.mean().item(), rel=1e-5)
         assert model.loss(tokens, targets, reduction="sum").item() == pytest.approx(surprise.sum().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_weight_learns(config, small_params, dtype):
+def test_loss_reaches_every_weight(config, small_params, dtype):
     model = fresh(config, dtype=dtype)
     optimizer = Optimizer(model, OptimizerConfig.from_params(small_params.train))
     for step in range(3):  # from the third step on, for the output projections begin as zero
@@ -143,7 +143,7 @@ def test_every_weight_learns(config, small_params, dtype):
     assert [name for name, gradient in gradients.items() if not gradient.any()] == []
 
 
-def test_a_frozen_copy_is_a_models_own(random_model):
+def test_inference_copy_is_independent(random_model):
     model = random_model()
     tokens = some_tokens(2, 12)
     copy = model.inference_copy()
@@ -157,7 +157,7 @@ def test_a_frozen_copy_is_a_models_own(random_model):
     assert all(weight.requires_grad for weight in model.parameters())
 
 
-def test_a_frozen_copy_in_bf16(random_model):
+def test_inference_copy_bf16(random_model):
     model = random_model()
     half = GPT(model.config, 300, torch.bfloat16)
     half.load_state_dict(model.state_dict())

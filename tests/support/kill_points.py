@@ -58,7 +58,7 @@ KILL_POINTS = (  # in the pipeline's order
     KillPoint("in a step", "train", "training/step.py:step training/step.py:_step_body optimizer.py:update", 400),
     KillPoint("writing the state", "train", "resume.py:save" + FILES, 60),
     KillPoint("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
-    KillPoint("sampling", "train", "generate.py:generate decoder.py:_forward samples.py:render_samples", 60),
+    KillPoint("sampling", "train", "generate.py:generate decoder.py:decode_step samples.py:render_samples", 60),
     KillPoint("logging to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
     KillPoint("writing results", "train", f"{RESULTS} checkpoint.py:save_checkpoint", 25, again=True),
     KillPoint("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),

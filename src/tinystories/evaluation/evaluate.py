@@ -1,4 +1,4 @@
-"""The `evaluate` stage: the checkpoint, as anyone else would load it, scored on the whole validation set."""
+"""The `evaluate` stage: the checkpoint, as any other program would load it, on the whole validation set."""
 
 import math
 
@@ -13,13 +13,14 @@ from tinystories.common.params import Params
 from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import load_checkpoint
+from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.device import choose_device, translate_device_errors
 from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens
 
 
 @translate_device_errors("evaluate.batch_size")
 def evaluate(params: Params) -> None:
-    """Write reports/evaluate.json, and reports/samples/: the pages of all epochs and the final one.
+    """Write reports/evaluate.json, and reports/samples/: the samples of all epochs and the final ones.
 
     Errors: UserError where checkpoint, tokenizer and tokens are not of one training.
     """
@@ -33,10 +34,14 @@ def evaluate(params: Params) -> None:
         )
     tokens = open_tokens(paths.TOKENS_VALID, meta.valid, meta.vocab_size)
     check_counts(paths.TOKENS_VALID, tokens, meta.valid, tokenizer)
-    # Where it was trained is where it is scored: train.device, not a second parameter that could disagree.
-    model.to(choose_device(params.train.device))
+    # Evaluated where it was trained: train.device and train.compile, no second parameters that could disagree.
+    device = choose_device(params.train.device)
+    model.to(device)
     dtype = torch.bfloat16 if params.evaluate.precision == "bf16" else torch.float32
-    with progress("Scoring the validation set", len(tokens)) as bar:
+    if device.type == "cpu" and params.train.compile != "off":
+        for each in {dtype, model.compute_dtype}:  # of the loss, of the samples
+            compile_kernels(model.config.head_size, each)
+    with progress("Computing the validation loss", len(tokens)) as bar:
         window = params.evaluate.batch_size * model.config.context_length
         valid = evaluate_loss(
             model.inference_copy(dtype),

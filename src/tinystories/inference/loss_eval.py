@@ -1,4 +1,4 @@
-"""Scoring a model on a whole token file: loss, perplexity, bits per byte."""
+"""Evaluating a model on a whole token file: loss, perplexity, bits per byte."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tinystories.tokenization.token_files import TokenArray
 
 @dataclass(frozen=True)
 class EvalResult:
-    """`loss` in nats a token over `tokens` predicted tokens, which stand for `text_bytes` bytes of stories."""
+    """`loss` in nats per token, over `tokens` predicted tokens that encode `text_bytes` bytes of stories."""
 
     loss: float
     tokens: int
@@ -26,12 +26,12 @@ class EvalResult:
 
     @property
     def bits_per_byte(self) -> float:
-        """Comparable between tokenizers. The end-of-text tokens' cost counts, their bytes do not."""
+        """Comparable between tokenizers. The loss of the end-of-text tokens counts, their bytes do not."""
         return self.loss * self.tokens / self.text_bytes / math.log(2)
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss in nats a token), e^700 at most: beyond that a float ends."""
+    """exp(loss in nats per token), at most e^700: beyond that, a float overflows."""
     return math.exp(min(loss, 700.0))
 
 
@@ -44,19 +44,19 @@ def evaluate_loss(
     on_step: Callable[[], None] | None = None,
     loss_sum: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> EvalResult:
-    """Score every token of the file once, in windows side by side; only the first, an end-of-text, is not predicted.
+    """Predict every token of the file once, in consecutive windows; all but the first, an end-of-text.
 
-    `tokens` has shape (tokens,). `on_step` is called after each batch and may raise, to stop early. `loss_sum`
-    computes what `model.loss` does of a whole batch, faster.
+    `tokens` has shape (tokens,). `on_step` is called after each batch and may raise, to stop early. `loss_sum` replaces
+    `model.loss` for full batches where it is faster.
     """
     length = model.config.context_length
     device = model.embedding.device
     predicted = len(tokens) - 1
-    whole = predicted // length
+    num_full_windows = predicted // length
     # Each batch is summed on the device in fp32, the batches here in fp64: no drift over millions of tokens.
     sums = []
-    for first in range(0, whole, batch_size):
-        count = min(batch_size, whole - first)
+    for first in range(0, num_full_windows, batch_size):
+        count = min(batch_size, num_full_windows - first)
         inputs, targets = _windows(tokens[first * length : (first + count) * length + 1], count, device)
         if loss_sum and count == batch_size:
             sums.append(loss_sum(inputs, targets))
@@ -65,7 +65,7 @@ def evaluate_loss(
         if on_step:
             on_step()
     if predicted % length:
-        sums.append(model.loss(*_windows(tokens[whole * length :], 1, device), reduction="sum"))
+        sums.append(model.loss(*_windows(tokens[num_full_windows * length :], 1, device), reduction="sum"))
     total = torch.stack(sums).double().sum().item() if device.type != "mps" else math.fsum(s.item() for s in sums)
     return EvalResult(total / predicted, predicted, text_bytes)
 

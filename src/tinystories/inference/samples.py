@@ -1,4 +1,4 @@
-"""Samples as a page of Markdown: what was given and what the model wrote, kept apart."""
+"""Samples as Markdown: prompts and continuations, apart from each other."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from tinystories.model.gpt import GPT
 def render_samples(
     model: GPT, tokenizer: Tokenizer, sample: Sample, seed: int, title: str, on_step: Callable[[], None] | None = None
 ) -> str:
-    """Continue each prompt, and an empty page. Pages of one seed draw with the same numbers, so they compare."""
+    """Sample a continuation of each prompt and a story without one. The same seed samples with the same numbers."""
     prompts = [*sample.prompts, ""]
     continuations = generate(
         model,
@@ -29,7 +29,7 @@ def render_samples(
         if prompt:
             parts += [f"## Prompt {number}", "**Prompt**", _quote(prompt), "**Continuation**"]
         else:
-            parts += ["## Free start", "**Continuation**"]
+            parts += ["## Unprompted sample", "**Continuation**"]
         ended = new[-1] == END_OF_TEXT_ID
         parts += [
             _quote(tokenizer.decode(new)),

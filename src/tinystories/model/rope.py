@@ -9,14 +9,14 @@ from torch import Tensor
 ROPE_THETA = 10_000.0
 
 
-def rotation(length: int, head_size: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the angles by which positions turn the pairs of a head. Shapes: (T, K), each angle twice."""
+def rope_cos_sin(length: int, head_size: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the rotation of each position and pair of a head. Shapes: (T, K), each angle twice."""
     frequencies = ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
     angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
 def apply_rope(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
-    """Turn each pair (i, i + K/2) by its position's angle."""
+    """Rotate each pair of components (i, i + K/2) by its position's angle."""
     left, right = x_BTHK.chunk(2, dim=-1)
     return x_BTHK * cos_T1K + torch.cat((-right, left), dim=-1) * sin_T1K

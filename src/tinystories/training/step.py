@@ -10,6 +10,7 @@ from tinystories.common.params import Params
 from tinystories.inference.loss_eval import EvalResult, evaluate_loss
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.gpt import GPT
+from tinystories.model.ops import implementation
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import Backend
 from tinystories.training.batches import WindowSampler
@@ -131,7 +132,7 @@ class TrainStep:
 
 def _gpu_step(model: GPT, params: Params, backend: Backend) -> "GpuStep | None":
     """Choose the Triton step where there is a GPU, Triton works (as compiling does), and the kernels fit the model."""
-    if backend.device.type != "cuda" or not backend.compiled:
+    if implementation(backend.device, backend.dtype) != "triton" or not backend.compiled:
         return None
     from tinystories.training.gpu.step import GpuStep, is_supported  # not above: Triton exists for GPUs alone
 

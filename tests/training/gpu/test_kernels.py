@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tinystories.model.attention import mix
+from tinystories.model.attention import causal_attention
 from tinystories.model.norm import NORM_EPSILON, norm
-from tinystories.model.rope import apply_rope, rotation
+from tinystories.model.rope import apply_rope, rope_cos_sin
 
 pytest.importorskip("triton")
 
@@ -32,13 +32,13 @@ def test_attention_and_its_gradient(seq_len, head_size):
     batch, heads = 2, 2
     qkv, weight = random(batch, seq_len, 3, heads, head_size), 1 + 0.3 * random(2, head_size)
     grad_out = random(batch, seq_len, heads, head_size, seed=1)
-    cos, sin = rotation(seq_len, head_size)
+    cos, sin = rope_cos_sin(seq_len, head_size)
 
     qkv.requires_grad_()
     weight.requires_grad_()
     q, k, v = qkv.unbind(2)
     q, k = (apply_rope(norm(x, w), cos[:, None], sin[:, None]) for x, w in zip((q, k), weight, strict=True))
-    expected = mix(q, k, v)
+    expected = causal_attention(q, k, v)
     grad_qkv, grad_weight = torch.autograd.grad(expected, (qkv, weight), grad_out)
 
     inputs = qkv.detach(), weight.detach(), cos, sin

@@ -1,6 +1,7 @@
-// What attention.cpp and decoder.cpp compute with: vectors of fp32, read from and written to memory as fp32 or bf16.
+// SIMD vectors of fp32, loaded from and stored to memory as fp32 or bf16.
 //
-// HEAD: head size, a multiple of 16. EPSILON: of the normalisation. ELEMENT: uint16_t (bf16) or float.
+// Macros, defined by cpu_kernels/__init__.py: HEAD, the head size, a multiple of MAX_LANES; ELEMENT, uint16_t (bf16) or
+// float; NORM_EPSILON, of RMSNorm; MAX_LANES, numbers in the longest vector; OUT_BLOCK, see decoder.cpp.
 
 #pragma once
 
@@ -15,7 +16,7 @@
 
 namespace {
 
-// Numbers in a vector: as many as the CPU has. GCC keeps longer ones in memory, which is up to 70 times as slow.
+// Numbers in a vector: as many as a register of the CPU holds. GCC keeps longer ones in memory, up to 70 times as slow.
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
 #elif defined(__AVX2__)
@@ -23,35 +24,35 @@ constexpr int LANES = 8;
 #else
 constexpr int LANES = 4;
 #endif
-constexpr int PARTS = HEAD / LANES, HALF = HEAD / 2;
+static_assert(MAX_LANES % LANES == 0 && HEAD % MAX_LANES == 0);
+constexpr int VECS_PER_HEAD = HEAD / LANES, HALF_HEAD = HEAD / 2;
 typedef float Vector __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+typedef int32_t IntVector __attribute__((vector_size(4 * LANES)));
+typedef uint32_t BitVector __attribute__((vector_size(4 * LANES)));
+typedef uint16_t HalfVector __attribute__((vector_size(2 * LANES)));
 
-struct Count { int32_t at[LANES]; };
-constexpr Count count() { Count c = {}; for (int i = 0; i < LANES; i++) c.at[i] = i; return c; }
-constexpr Ints LANE = __builtin_bit_cast(Ints, count());  // 0, 1, 2, ...
+struct Iota { int32_t at[LANES]; };
+constexpr Iota iota() { Iota x = {}; for (int i = 0; i < LANES; i++) x.at[i] = i; return x; }
+constexpr IntVector LANE = __builtin_bit_cast(IntVector, iota());  // 0, 1, 2, ...
 
-constexpr int LINE = 16;
-struct alignas(64) Line { float at[LINE]; };  // memory aligned for vectors of any length
+struct alignas(4 * MAX_LANES) CacheLine { float at[MAX_LANES]; };  // memory aligned for vectors of any length
 
 inline Vector load(const float* from) { Vector x; std::memcpy(&x, from, sizeof x); return x; }
 inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
 
 inline Vector load(const uint16_t* from) {
-    Halves half;
+    HalfVector half;
     std::memcpy(&half, from, sizeof half);
-    return (Vector)(__builtin_convertvector(half, Bits) << 16);
+    return (Vector)(__builtin_convertvector(half, BitVector) << 16);
 }
 
 inline float to_float(float x) { return x; }
-inline float to_float(uint16_t x) { const uint32_t bits = (uint32_t)x << 16; float y; std::memcpy(&y, &bits, sizeof y); return y; }
+inline float to_float(uint16_t x) { return __builtin_bit_cast(float, (uint32_t)x << 16); }
 
 inline void store(uint16_t* to, Vector x) {  // rounds to the nearest, ties to even
-    Bits bits = (Bits)x;
+    BitVector bits = (BitVector)x;
     bits += 0x7fff + ((bits >> 16) & 1);
-    Halves half = __builtin_convertvector(bits >> 16, Halves);
+    HalfVector half = __builtin_convertvector(bits >> 16, HalfVector);
     std::memcpy(to, &half, sizeof half);
 }
 
@@ -68,22 +69,22 @@ inline Vector exp2(Vector x) {  // relative error below 3e-7 (Taylor's series on
     power = power * rest + 2.4022651e-1f;
     power = power * rest + 6.9314718e-1f;
     power = power * rest + 1.f;
-    Vector scaled = (Vector)((Bits)power + ((Bits)shifted << 23));
+    Vector scaled = (Vector)((BitVector)power + ((BitVector)shifted << 23));
     return x < floor ? Vector{} : scaled;
 }
 
 template <typename Join>
-inline float reduce(Vector x, Join join) {  // halves upon halves: one after the other, each would wait for the last
+inline float reduce(Vector x, Join join) {  // in a tree: one after the other, each addition would wait for the last
     for (int count = LANES / 2; count; count /= 2) x = join(x, __builtin_shuffle(x, LANE ^ count));
     return x[0];
 }
 
-inline float sum(Vector x) { return reduce(x, [](Vector a, Vector b) { return a + b; }); }
+inline float reduce_sum(Vector x) { return reduce(x, [](Vector a, Vector b) { return a + b; }); }
 
-inline float largest(Vector x) { return reduce(x, [](Vector a, Vector b) { return a > b ? a : b; }); }
+inline float reduce_max(Vector x) { return reduce(x, [](Vector a, Vector b) { return a > b ? a : b; }); }
 
-// Where the CPU multiplies pairs of bf16 (AVX512_BF16), a bf16 model's products are of pairs, twice as many at once. A pair
-// takes the place of one number of fp32; elsewhere it is one number.
+// Where the CPU multiplies pairs of bf16 (AVX512_BF16), a bf16 model's dot products are of pairs, twice as many at
+// once. A pair takes the place of one number of fp32. Elsewhere a "pair" is one number.
 #ifdef __AVX512BF16__
 constexpr bool PAIRS = std::is_same_v<ELEMENT, uint16_t>;
 #else
@@ -91,7 +92,7 @@ constexpr bool PAIRS = false;
 #endif
 constexpr int STEP = PAIRS ? 2 : 1;  // numbers in a pair
 
-// The sum and the products of one pair with each of many.
+// sum + the product of one pair with each of many.
 inline Vector multiply_add(Vector sum, const void* one, Vector many) {
 #ifdef __AVX512BF16__
     if constexpr (PAIRS) {
@@ -103,7 +104,7 @@ inline Vector multiply_add(Vector sum, const void* one, Vector many) {
     return sum + *(const float*)one * many;
 }
 
-// STEP vectors as one, of pairs.
+// STEP vectors as one vector of pairs.
 inline Vector packed(const Vector x[STEP]) {
 #ifdef __AVX512BF16__
     if constexpr (PAIRS) {
@@ -114,7 +115,7 @@ inline Vector packed(const Vector x[STEP]) {
     return x[0];
 }
 
-// A vector's numbers in pairs of neighbours.
+// Store a vector's numbers in pairs of neighbours.
 inline void store_packed(float* to, Vector x) {
 #ifdef __AVX512BF16__
     if constexpr (PAIRS) {
@@ -125,6 +126,9 @@ inline void store_packed(float* to, Vector x) {
 #endif
     store(to, x);
 }
+
+// The factor of RMSNorm, from the sum of a vector's squares.
+inline float inverse_rms(float squares, float size) { return 1 / std::sqrt(squares / size + NORM_EPSILON); }
 
 const float LOG2_E = 1.44269504f;
 
