@@ -92,6 +92,7 @@ def test_the_kernel_computes_attention(batch, length, heads, size, gain, scale):
     check(inputs(batch, length, heads, size, FP32, gain, scale), 2e-5 * max(1, gain))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize(("target", "flag"), [("skylake-avx512", "avx512f"), ("haswell", "avx2"), ("x86-64", "sse2")])
 def test_lesser_cpus_compute_the_same(random_model, monkeypatch, tmp_path, target, flag):

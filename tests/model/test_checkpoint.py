@@ -79,6 +79,7 @@ def test_an_error_on_the_way_keeps_the_older_one(random_model, checkpoint, tmp_p
     assert same(load_checkpoint(checkpoint), random_model())
 
 
+@pytest.mark.slow
 def test_transformers_opens_it_with_stock_classes(random_model, checkpoint, stories, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     assert type(model).__module__.startswith("transformers.models.qwen3")

@@ -93,6 +93,7 @@ def test_a_target_outside_of_the_vocabulary_is_refused(request, target, training
         cross_entropy(x, embedding, targets)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_computes_the_same():
     """The kernel writes over the logits, which torch.compile has to know."""
     given = inputs(7, 300, FP32, 3.0)

@@ -168,6 +168,7 @@ def test_a_new_database_in_such_a_directory(tmp_path, root):
     assert sorted(path.name for path in there.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
+@pytest.mark.slow
 def test_several_clones_may_open_a_fresh_database_at_once(tmp_path, root):
     shared = tmp_path / "shared"
     shared.mkdir()

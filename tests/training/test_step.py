@@ -245,6 +245,7 @@ def test_the_reference_run_is_worth_compiling(monkeypatch):
     assert choose_backend(params, 10_000).compiled
 
 
+@pytest.mark.slow
 def test_a_compiled_training_goes_the_same_way(small_params):
     """With the kernel for CPUs, where there is a compiler: heads of 16, as it needs them."""
     params = small_params.model_copy(
@@ -256,6 +257,7 @@ def test_a_compiled_training_goes_the_same_way(small_params):
     assert engines[1].gradient_norm.item() == pytest.approx(engines[0].gradient_norm.item(), rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_compiled_training_of_two_threads_repeats_to_the_bit(small_params):
     """All tokens are the same, so all gradients of the embedding's rows meet in one row."""
     tokens = np.full(600, 7, dtype=np.uint16)
