@@ -42,10 +42,12 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `pipeline` what needs a repository in which DVC has run, or a disk of its own."""
+    """Mark as `pipeline` what needs a repository in which DVC has run, or a disk of its own; as `slow` Triton's tests."""
     for item in items:
         if {"finished", "repository", "small_disk"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
+        if item.path.parent.name == "gpu":  # where there is no GPU, Triton interprets each kernel
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
