@@ -42,7 +42,7 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `pipeline` what needs a repository in which DVC has run, or a disk of its own; as `slow` Triton's tests."""
+    """Mark tests as `pipeline` by the fixtures of a repository or a disk, and Triton's tests as `slow`."""
     for item in items:
         if {"finished", "repository", "small_disk"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
@@ -152,7 +152,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def repository(finished: Repository, tmp_path: Path) -> Repository:
     """A copy of the finished repository that a test may change.
 
-    Its MLflow database starts anew: a copied one would go on writing to the original's artifacts.
+    Its MLflow database is new: a copied one would write to the original's artifacts.
     """
     copy = finished.copy(tmp_path / "project")
     (copy.path / "mlflow.db").unlink()
