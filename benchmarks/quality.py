@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality run ours --steps 400 --seed 1      one training; its row goes to benchmarks/results/
     python -m benchmarks.quality run ours --steps 400 --seed 1 --dev --set train.learning_rate=0.01
-    python -m benchmarks.quality all                                the whole campaign; goes on where it stopped
+    python -m benchmarks.quality all                                the whole campaign; continues where it stopped
     python -m benchmarks.quality table [--dev] [--shape small]      what the rows say
 
 Recipes (recipes.py) are searched on `dev`, stories held out of the training stories: with --dev a run does not touch

@@ -43,10 +43,12 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `pipeline` what needs a repository in which DVC has run, or a disk of its own."""
+    """Mark tests as `pipeline` by the fixtures of a repository or a disk, and Triton's tests as `slow`."""
     for item in items:
         if {"finished", "repository", "small_disk"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
+        if item.path.parent.name == "gpu":  # where there is no GPU, Triton interprets each kernel
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +153,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def repository(finished: Repository, tmp_path: Path) -> Repository:
     """A copy of the finished repository that a test may change.
 
-    Its MLflow database starts anew: a copied one would go on writing to the original's artifacts.
+    Its MLflow database is new: a copied one would write to the original's artifacts.
     """
     copy = finished.copy(tmp_path / "project")
     (copy.path / "mlflow.db").unlink()

@@ -124,6 +124,7 @@ def test_interleave_alternates() -> None:
     assert [contender.steps for contender in contenders] == [9, 9]
 
 
+@pytest.mark.slow
 def test_best_of_keeps_the_fastest() -> None:
     work = (benchmark_params(True, device="cpu", compile="off"), TINY_VOCABULARY, zipf_tokens(10_000, TINY_VOCABULARY))
     begun = [SubprocessContender(ours, *contender).warm_up() for contender in (work, (None, 1, None), work)]
@@ -144,6 +145,7 @@ def linear(*_: object) -> torch.nn.Module:
     return torch.nn.Linear(1, 1)
 
 
+@pytest.mark.slow
 def test_measure_training_step(tmp_path: Path) -> None:
     broken = Peer("broken", "torch", linear)
     missing = Peer("missing", "not_installed", linear)
@@ -183,6 +185,7 @@ def test_row_compares_within_rounds() -> None:
     assert rows["ours is faster"] == "2.00"  # of 2, 4, 1
 
 
+@pytest.mark.slow
 def test_overhead_accounts_for_all_time() -> None:
     (row,) = overhead.measure(tiny=True)["rows"]
     assert row["steps"] == 35
@@ -191,6 +194,7 @@ def test_overhead_accounts_for_all_time() -> None:
     assert float(row["cost"].rstrip("%")) == pytest.approx(100 * cost, abs=0.5)
 
 
+@pytest.mark.slow
 def test_gpu_runs_on_a_bare_machine(tmp_path: Path) -> None:
     """On the CPU, with tiny sizes, and without the packages that a bare machine has not."""
     out = tmp_path / "gpu.json"

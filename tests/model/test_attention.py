@@ -92,6 +92,7 @@ def test_qk_norm_rope_attention_cpp_equals_fp64(batch, length, heads, size, weig
     check(inputs(batch, length, heads, size, FP32, weight, scale), 2e-5 * max(1, weight))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize(("target", "flag"), [("skylake-avx512", "avx512f"), ("haswell", "avx2"), ("x86-64", "sse2")])
 def test_kernels_equal_on_older_cpus(random_model, monkeypatch, tmp_path, target, flag):

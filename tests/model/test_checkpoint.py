@@ -79,6 +79,7 @@ def test_save_checkpoint_error_keeps_older_one(random_model, checkpoint, tmp_pat
     assert same(load_checkpoint(checkpoint), random_model())
 
 
+@pytest.mark.slow
 def test_save_checkpoint_opens_in_transformers(random_model, checkpoint, stories, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     assert type(model).__module__.startswith("transformers.models.qwen3")

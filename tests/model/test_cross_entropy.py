@@ -93,6 +93,7 @@ def test_cross_entropy_refuses_target_outside_vocabulary(request, target, traini
         cross_entropy(x, embedding, targets)
 
 
+@pytest.mark.slow
 def test_cross_entropy_equals_when_compiled():
     """The kernel writes over the logits, which torch.compile has to know."""
     given = inputs(7, 300, FP32, 3.0)

@@ -37,6 +37,7 @@ def sanitized(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"CXX": str(compiler), "LD_PRELOAD": str(library), "ASAN_OPTIONS": OPTIONS} | threads
 
 
+@pytest.mark.slow
 def test_kernels_pass_sanitizers(sanitized):
     command = [sys.executable, "-m", "tests.model.every_kernel"]
     done = subprocess.run(command, cwd=ROOT, env=sanitized, capture_output=True, text=True)

@@ -41,7 +41,7 @@ def test_stages_are_the_design_with_a_script_each() -> None:
 
 @pytest.mark.parametrize("stage", ORDER)
 def test_stage_runs_the_code_of_its_own_tree(stage: str, tmp_path: Path) -> None:
-    """Also where Python does not look beside a script for what it imports, as companies set it."""
+    """Also where Python does not look for imports in the folder of the script (-P), as companies set it."""
     for name in ("stages", "src/tinystories"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "src/tinystories/common/params.py").write_text("raise SystemExit('this copy')")

@@ -185,7 +185,7 @@ def test_write_without_permission(tmp_path, monkeypatch, writes, kind):
 
 
 def test_training_survives_a_full_disk(disk, stories, tokenizer, small_params, no_run, monkeypatch, capsys):
-    """The state before stands; with room again the training goes on, to the same bits as one without trouble."""
+    """The last state stays valid; with room again the training resumes, to the same bits as one without trouble."""
     changes = {"save_every": 1e-9, "log_every": 5}
     params: Params = small_params.model_copy(update={"train": small_params.train.model_copy(update=changes)})
     lay_out_tokens(stories, tokenizer)

@@ -173,6 +173,7 @@ def test_connect_creates_a_database_in_any_directory(tmp_path, root):
     assert sorted(path.name for path in there.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
+@pytest.mark.slow
 def test_clones_open_a_new_database_at_once(tmp_path, root):
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -162,6 +162,7 @@ def test_loss_sum_and_gradient_norm_are_scalars(small_params):
     assert not train_step.loss_sum.requires_grad
 
 
+@pytest.mark.slow
 def test_compiled_step_computes_about_the_same(small_params):
     """With the kernel for CPUs, where there is a compiler: heads of 16, as it needs them."""
     params = small_params.model_copy(
@@ -175,6 +176,7 @@ def test_compiled_step_computes_about_the_same(small_params):
     assert train_steps[1].gradient_norm.item() == pytest.approx(train_steps[0].gradient_norm.item(), rel=0.05)
 
 
+@pytest.mark.slow
 def test_compiled_step_of_two_threads_repeats_to_the_bit(small_params):
     """All tokens are the same, so all gradients of the embedding's rows meet in one row."""
     tokens = np.full(600, 7, dtype=np.uint16)

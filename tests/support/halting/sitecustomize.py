@@ -4,7 +4,7 @@ kill_points.py puts this folder on PYTHONPATH.
 
 HALT_AT is JSON: the `program` to halt (how its script's path ends), the `places` whose lines count ("resume.py:save"),
 at which `line` of them to halt, places that are `slow` until then, and the `marker`: a file that appears, holding the
-process' id, when it halts; when that is gone, the process goes on. `after`: lines count once this file has been
+process' id, when it halts; when that is gone, the process continues. `after`: lines count once this file has been
 written.
 
 COUNT_STEPS is a file to which trainings log their steps: see counting.py.
