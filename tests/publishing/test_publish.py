@@ -169,9 +169,9 @@ def test_publish_sends_no_credentials(root, files):
     assert not any(secret in text for secret in SECRETS for text in sent)
 
 
-@pytest.mark.parametrize("bad_server", ["dead", "broken"], indirect=True)
-def test_publish_fails_in_one_line_without_a_receipt(root, files, bad_server, monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", bad_server)
+@pytest.mark.parametrize("faulty_server", ["dead", "broken"], indirect=True)
+def test_publish_fails_in_one_line_without_a_receipt(root, files, faulty_server, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", faulty_server)
     with pytest.raises(UserError) as failure:
         publish(load_params(), root)
     message = str(failure.value)

@@ -107,7 +107,7 @@ class Broken(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(params=["dead", "broken", "asleep"])
-def bad_server(request, monkeypatch):
+def faulty_server(request, monkeypatch):
     """The address of a server that is of no use."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")

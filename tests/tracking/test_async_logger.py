@@ -79,8 +79,8 @@ def test_logger_sets_an_ended_run_to_running(root):
     assert again.close("FINISHED", timeout=60) == run_id
 
 
-def test_logger_warns_once_of_a_useless_server(root, bad_server, request, capsys):
-    logger = start_logger(root, uri=bad_server)
+def test_logger_warns_once_of_a_useless_server(root, faulty_server, request, capsys):
+    logger = start_logger(root, uri=faulty_server)
     for step in range(5000):
         logger.log_metrics(step, {"train/loss": 1.0})
     logger.log_text("samples/epoch_1.md", "x")
@@ -96,9 +96,9 @@ def test_logger_warns_once_of_a_useless_server(root, bad_server, request, capsys
     assert err == ""
 
 
-def test_queue_is_bounded(root, bad_server, monkeypatch, capsys):
+def test_queue_is_bounded(root, faulty_server, monkeypatch, capsys):
     monkeypatch.setattr(async_logger, "MAX_QUEUED", 10)
-    logger = start_logger(root, uri=bad_server)
+    logger = start_logger(root, uri=faulty_server)
     for step in range(1000):
         logger.log_metrics(step, {"train/loss": 1.0})
     assert logger._queue.qsize() + len(logger._unsent) <= 20

@@ -194,7 +194,7 @@ def test_clones_open_a_new_database_at_once(tmp_path, root):
     assert [err for _, err in results] == [""] * 4
     client = connect(uri)
     assert {run.info.run_id for run in runs(client)} == {out.strip() for out, _ in results}
-    # Beside the database, where all of them may write; not in whichever clone was first.
+    # Next to the database, where all of them may write; not in whichever clone was first.
     assert client.get_experiment("0").artifact_location == (shared / "mlartifacts").as_uri() + "/0"
     assert client.get_experiment_by_name("tinystories").artifact_location == (shared / "mlartifacts").as_uri()
     assert sorted(path.name for path in shared.iterdir()) == ["m.db", "m.db.lock"]
