@@ -212,7 +212,7 @@ class TrainMetrics(JsonFile):
     tokens: Count
     parameters: Count
     tokens_per_second: Figure  # the steady rate: the median over the rows of history.csv
-    startup_seconds: Figure  # of the steps, beyond what they take at the steady rate: compiling, most of all
+    startup_seconds: Figure  # of the first step, which compiles; of a resumed training, of each process's first step
     seconds: Figure  # of the whole stage
 
 

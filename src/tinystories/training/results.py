@@ -37,11 +37,9 @@ def write_results(state: TrainerState, model: GPT, key: str, name: str | None) -
 def train_metrics(state: TrainerState, parameters: int) -> TrainMetrics:
     """The metrics of a finished training: those of the last epoch, its size and its speed.
 
-    The steady rate is the median over the history, in which few rows contain compilation or another process's load.
+    The steady rate is the median over the history, in which few rows contain compiling or the load of other programs.
     """
     last = state.epochs[-1]
-    rate = statistics.median(row.tokens_per_second for row in state.history)
-    steady_seconds = last.tokens / max(rate, 0.1)  # a row's rate has one decimal
     return TrainMetrics(
         train_loss=last.train_loss,
         train_ppl=last.train_ppl,
@@ -51,7 +49,7 @@ def train_metrics(state: TrainerState, parameters: int) -> TrainMetrics:
         steps=last.step,
         tokens=last.tokens,
         parameters=parameters,
-        tokens_per_second=round(rate, 1),
-        startup_seconds=round(max(state.train_seconds - steady_seconds, 0.0), 3),
+        tokens_per_second=round(statistics.median(row.tokens_per_second for row in state.history), 1),
+        startup_seconds=round(state.startup_seconds, 3),
         seconds=round(state.seconds, 3),
     )

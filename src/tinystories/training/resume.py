@@ -33,7 +33,8 @@ class TrainerState(BaseModel):
     """All that a training needs to resume, besides the tensors of the model and the optimizer.
 
     `training` and `conditions` are what the key is a hash of (`run_key`). `environment` is what the last process ran
-    on. `train_seconds` is the time of the steps alone, `seconds` that of the whole stage, both over all processes.
+    on. `train_seconds` is the time of the steps alone, `startup_seconds` of each process's first step, which compiles;
+    `seconds` is that of the whole stage. All three are over all processes.
     `ended` is set once the training has finished.
     """
 
@@ -46,6 +47,7 @@ class TrainerState(BaseModel):
     environment: dict[str, str | int | bool | None] = {}
     step: NonNegativeInt = 0
     train_seconds: float = 0.0
+    startup_seconds: float = 0.0
     seconds: float = 0.0
     last_logged_step: NonNegativeInt = 0
     last_logged_seconds: float = 0.0  # train_seconds at that step

@@ -141,6 +141,7 @@ class Trainer:
 
     def _train(self) -> None:
         state, train = self._state, self._params.train
+        first_step = state.step
         with progress("Training", train.steps, state.step) as bar:
             while True:
                 if state.step == train.steps_per_epoch * (len(state.epochs) + 1):
@@ -153,7 +154,10 @@ class Trainer:
                 logged = state.step % train.log_every == 0 or state.step % train.steps_per_epoch == 0
                 loss_sum = self._step.loss_sum.item() if logged else 0.0  # waits for the device
                 self._stop.defer()
-                state.train_seconds += time.monotonic() - start
+                seconds = time.monotonic() - start
+                state.train_seconds += seconds
+                if state.step == first_step + 1:
+                    state.startup_seconds += seconds
                 bar.advance(1)
                 if logged:
                     self._log(loss_sum, bar)
