@@ -48,7 +48,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 sys.path[:0] = ["stages", "src"]
 import evaluate, plot, publish, train
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 for stage in (train, evaluate, plot, publish):
     stage.main(load_params())
 assert not found, found

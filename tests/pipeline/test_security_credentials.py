@@ -14,7 +14,7 @@ from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.params_file import load_params
 from tinystories.common.urls import is_address, may_hold_credentials
-from tinystories.sources import official as transfer
+from tinystories.sources import download
 from tinystories.sources.download import fetch
 from tinystories.sources.prepare import prepare
 
@@ -33,7 +33,7 @@ ADDRESSES = [
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
 
 
 @pytest.mark.parametrize("key", ["data.files.train", "data.files.valid", "mlflow.tracking_uri"])
@@ -114,7 +114,7 @@ def test_fetch_sends_no_password_to_another_host(empty, server, tmp_path, monkey
 def test_fetch_hides_proxy_password(empty, monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(transfer, "PATIENCE", 0.1)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.1)
     monkeypatch.setenv("HTTP_PROXY", "http://s0mebody:hunter2@127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://s0mebody:hunter2@127.0.0.1:9")
     with pytest.raises(UserError, match=r"the proxy \(HTTP_PROXY, HTTPS_PROXY\) does not connect") as caught:

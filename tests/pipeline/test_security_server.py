@@ -13,13 +13,13 @@ from tests.support.faulty_server import DATA, SHA256, good, status
 from tests.support.repository import ROOT
 from tinystories.common import console
 from tinystories.common.console import info, progress, warn
-from tinystories.sources import official as transfer
+from tinystories.sources import download
 from tinystories.sources.download import fetch
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
 
 
 def files_below(directory: Path) -> set[str]:

@@ -138,7 +138,7 @@ def publish_and_check(client, root, key, run_id):
 PUBLISH = """
 import sys
 from pathlib import Path
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 publish(load_params(), Path(sys.argv[1]))
 """

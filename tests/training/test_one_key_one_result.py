@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.support.small_training import NoRun
 from tinystories.training import trainer
 from tinystories.training.step import TrainStep
-from tinystories.common.params import load_params
+from tinystories.common.params_file import load_params
 from tinystories.common.signals import Stopped
 
 compiled, moves = sys.argv[1], sys.argv[2:]
