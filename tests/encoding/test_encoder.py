@@ -73,6 +73,7 @@ def test_encode_stories_any_text(tokenizer, texts, block_bytes):
         assert encode(texts, tokenizer) == expected(texts, tokenizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("vocab_size", "learned_from"), [(1000, 500), (10_000, None)])
 def test_encode_stories_real_stories(vocab_size, learned_from):
     train, valid = (list(read_stories(sample() / f"{name}.txt")) for name in ("train", "valid"))

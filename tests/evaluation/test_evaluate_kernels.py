@@ -12,6 +12,8 @@ from tinystories.inference.decoder import Decoder
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.ops import implementation
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

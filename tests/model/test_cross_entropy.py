@@ -11,7 +11,7 @@ from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.ops import cross_entropy
 
 BF16, FP32 = torch.bfloat16, torch.float32
-TOLERANCES = {FP32: 1e-5, BF16: 2**-7}
+TOLERANCES = {FP32: 1e-5, BF16: 2**-6}  # bf16: five roundings of up to 2^-9 on the way to an embedding gradient
 
 
 @pytest.fixture(scope="module", autouse=True)

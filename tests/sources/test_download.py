@@ -263,6 +263,7 @@ MISCHIEF = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mischief=st.lists(MISCHIEF, max_size=8), known=st.booleans())
 def test_fetch_any_faults(server, target, mischief, known):

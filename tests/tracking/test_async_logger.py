@@ -129,6 +129,7 @@ def test_import_does_not_wait_for_mlflow():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.slow
 def test_logger_and_publish_write_to_a_server(root, files, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     logger = start_logger(root, uri=server, params=flat_params(load_params()))

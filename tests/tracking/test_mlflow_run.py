@@ -48,6 +48,7 @@ def as_an_ordinary_user() -> None:
         raise OSError("root's rights cannot be given up here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linked", [False, True])
 def test_log_artifacts_replaces_read_only_files(root, files, linked):
     """As DVC leaves its outputs with `cache.type hardlink,symlink`."""

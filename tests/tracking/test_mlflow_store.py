@@ -94,6 +94,7 @@ def assert_all_in(root: Path) -> None:
         assert all(place.exists() for place in found[table]), found
 
 
+@pytest.mark.slow
 def test_moved_repository_keeps_its_runs(root, recorded):
     for there in (root.with_name("moved to ü"), root):  # and back
         before = root if there != root else root.with_name("moved to ü")
@@ -108,6 +109,7 @@ def test_moved_repository_keeps_its_runs(root, recorded):
         assert_all_in(there)
 
 
+@pytest.mark.slow
 def test_copy_never_writes_to_the_original(root, recorded):
     copy = root.with_name("copy of it")
     shutil.copytree(root, copy)
@@ -128,6 +130,7 @@ def test_copy_never_writes_to_the_original(root, recorded):
     assert_all_in(root)
 
 
+@pytest.mark.slow
 def test_copy_without_artifacts_reads_those_of_the_original(root, recorded):
     copy = root.with_name("copy of it")
     copy.mkdir()

@@ -13,6 +13,8 @@ import pytest
 from tests.support.repository import ROOT
 from tests.support.small_training import lay_out_tokens
 
+pytestmark = pytest.mark.slow
+
 # Large enough that PyTorch divides sums among threads, and with gradients that are clipped. Each argument is a move: a
 # step to stop at (0: none), or "forget", which deletes saved states. After a training's end its key and a hash of its
 # bits are printed.

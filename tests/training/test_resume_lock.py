@@ -26,6 +26,7 @@ def holder(parent: Path, key: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_lock_checkpoint_lets_one_process_in(tmp_path, capsys):
     with holder(tmp_path, "one") as first:
         assert first.stdout is not None

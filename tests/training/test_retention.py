@@ -124,6 +124,7 @@ def test_main_lists_and_frees(parent, capsys):
     assert sorted(path.suffix for path in parent.iterdir()) == [".lock"] * 3
 
 
+@pytest.mark.slow
 def test_make_calls_main(parent):
     save(parent, "f" * 64, 0)
     options = ["-f", str(ROOT / "Makefile"), "-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}"]
