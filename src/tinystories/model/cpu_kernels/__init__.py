@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ _kernels: dict[tuple[int, torch.dtype], ctypes.CDLL] = {}
 def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
     """Compile the kernels for this CPU; `model/ops.py` chooses them from then on. False where that is not possible.
 
-    It takes two seconds in every process: a stored library might be of another CPU or another source.
+    It takes one to two seconds in every process: a stored library might be of another CPU or another source.
     """
     if get_kernels(head_size, dtype):
         return True
@@ -35,18 +36,29 @@ def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
         "MAX_LANES": MAX_LANES,
         "OUT_BLOCK": OUT_BLOCK,
     }
+    flags = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"]
+    flags += ["-fno-math-errno"]  # lets whole vectors take a square root: errno is never read
+    flags += [f"-D{name}={value}" for name, value in macros.items()]
     with tempfile.TemporaryDirectory() as directory:
-        library = Path(directory) / "kernels.so"
-        command = [_command(), "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
-        command += ["-fno-math-errno"]  # lets whole vectors take a square root: errno is never read
-        command += [f"-D{name}={value}" for name, value in macros.items()]
         try:
-            subprocess.run([*command, *map(str, _SOURCES), "-o", str(library)], capture_output=True, check=True)
-            _kernels[head_size, dtype] = ctypes.CDLL(str(library))
+            _kernels[head_size, dtype] = ctypes.CDLL(str(_build(flags, Path(directory))))
         except (OSError, subprocess.CalledProcessError) as error:
             warn(f"the kernels could not be compiled ({error}); attention, loss and samples take longer without them")
             return False
     return True
+
+
+def _build(flags: list[str], directory: Path) -> Path:
+    """Compile the sources side by side and link them. Errors: OSError, CalledProcessError."""
+
+    def run(*arguments: str | Path) -> None:
+        subprocess.run([_command(), *flags, *arguments], capture_output=True, check=True)
+
+    objects = [directory / f"{source.stem}.o" for source in _SOURCES]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda source, target: run("-c", source, "-o", target), _SOURCES, objects))
+    run("-shared", *objects, "-o", library := directory / "kernels.so")
+    return library
 
 
 def compiler() -> str | None:
