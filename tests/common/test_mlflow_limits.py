@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun
@@ -9,6 +10,8 @@ from mlflow.utils import validation
 
 from tinystories.common import mlflow_limits
 from tinystories.common.mlflow_limits import MAX_SOURCE, cut, cut_source
+
+pytestmark = pytest.mark.slow
 
 
 def test_limits_of_the_installed_mlflow():

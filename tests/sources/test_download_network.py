@@ -18,6 +18,8 @@ from tinystories.common.errors import UserError
 from tinystories.sources import download
 from tinystories.sources.download import fetch, part_file, public_url
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_fetch_waits_as_asked(server, target, monkeypatch, code):

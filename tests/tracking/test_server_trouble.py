@@ -26,6 +26,8 @@ from tests.support.mlflow_runs import (
 )
 from tinystories.tracking import async_logger
 
+pytestmark = pytest.mark.slow
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     server: "Gate"
