@@ -1,4 +1,4 @@
-"""Stage `train`: train the model, or resume a stopped training (params: seed, model, train, sample)."""
+"""Stage `train`: train the model, or resume a stopped training (params: seed, model, train)."""
 
 import os
 import sys

@@ -4,7 +4,16 @@ import pytest
 
 from tests.support.report_files import epoch_rows, history_rows, write_run
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TokenMeta, TrainMetrics
+from tinystories.common.artifacts import (
+    EpochIndex,
+    EpochRow,
+    Evaluation,
+    HistoryRow,
+    Manifest,
+    Run,
+    TokenMeta,
+    TrainMetrics,
+)
 from tinystories.common.errors import UserError
 
 HEADER = ",".join(HistoryRow.model_fields)
@@ -18,7 +27,7 @@ def run(tmp_path, monkeypatch):
     write_run(epochs=2)
 
 
-@pytest.mark.parametrize("kind", [Manifest, TokenMeta, TrainMetrics, Evaluation, Run])
+@pytest.mark.parametrize("kind", [Manifest, TokenMeta, TrainMetrics, EpochIndex, Evaluation, Run])
 def test_json_file_is_written_as_it_was_read(kind):
     before = kind.PATH.read_bytes()
     kind.read().write()

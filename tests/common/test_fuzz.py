@@ -79,7 +79,7 @@ def test_a_damaged_state(directory, data, name):
     row = HistoryRow(
         step=20, tokens=80, loss=3.25, learning_rate=1e-5, gradient_norm=0.5, tokens_per_second=40.0, seconds=2.0
     )
-    state = TrainerState(started="then", step=20, seconds=1.5, history=[row], samples=["Once."])
+    state = TrainerState(started="then", step=20, seconds=1.5, history=[row])
     saved.save(tensors, state)
     path = next((directory / "state").glob("step-*")) / name
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: inputs it refuses to score, and a device that fails."""
+"""The stage `evaluate`: its samples, inputs it refuses to score, and a device that fails."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,19 +9,23 @@ import torch
 from tests.support.device_errors import CUDA_MEMORY, DEVICE_ERRORS
 from tests.support.wrong_inputs import TOKENS, Cases, flip_a_bit, refuses, replace_tokenizer
 from tinystories.common import paths
+from tinystories.common.artifacts import EpochIndex
 from tinystories.common.errors import UserError
 from tinystories.common.params import ModelConfig, Params
 from tinystories.evaluation import evaluate as module
 from tinystories.evaluation.evaluate import evaluate
 from tinystories.inference.loss_eval import evaluate_loss
+from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
 
 
 @pytest.fixture(autouse=True)
 def here(workspace: Path, random_model: Callable[..., GPT]) -> Path:
-    """The current directory with token files and a checkpoint."""
-    save_checkpoint(random_model(), paths.TOKENIZER, paths.CHECKPOINT)
+    """The current directory with token files, a checkpoint, and the weights after two of the three epochs before."""
+    for number, directory in enumerate((paths.CHECKPOINT, paths.epoch_checkpoint(1), paths.epoch_checkpoint(3))):
+        save_checkpoint(random_model(seed=number), paths.TOKENIZER, directory)
+    EpochIndex(epochs=[1, 3, 4]).write()
     return workspace
 
 
@@ -62,6 +66,36 @@ def test_evaluate_takes_inputs_that_match(no_scoring, small_params: Params):
     """So that each refusal above has the reason it gives."""
     with pytest.raises(pytest.fail.Exception, match="the scoring begins"):
         evaluate(small_params)
+
+
+def test_evaluate_writes_the_samples_of_each_kept_epoch(small_params: Params, random_model, tokenizer):
+    def page(weights: int, title: str) -> str:
+        return render_samples(random_model(seed=weights), tokenizer, small_params.sample, small_params.seed, title)
+
+    evaluate(small_params)
+    assert {path.name: path.read_bytes().decode() for path in paths.SAMPLES.iterdir()} == {
+        "epoch_1.md": page(1, "Samples after epoch 1"),
+        "epoch_3.md": page(2, "Samples after epoch 3"),
+        "epoch_4.md": page(0, "Samples after epoch 4"),
+        "final.md": page(0, "Final samples"),
+    }
+
+
+def test_evaluate_refuses_an_epoch_of_another_vocabulary(small_params: Params):
+    config = small_params.model
+    save_checkpoint(GPT(config, 299), paths.TOKENIZER, paths.epoch_checkpoint(3))
+    refuses(lambda: evaluate(small_params), "models/epochs/epoch_3: a vocabulary of 299, but the tokens have 300")
+
+
+def test_evaluate_refuses_an_epoch_with_a_flipped_bit(small_params: Params):
+    flip_a_bit(paths.epoch_checkpoint(3) / "model.safetensors")
+    refuses(lambda: evaluate(small_params), "altered since train wrote it")
+
+
+@pytest.mark.parametrize("text", ['{"epochs": []}', '{"epochs": [0]}', '{"epochs": "1"}', "{}", ""])
+def test_evaluate_refuses_an_index_of_another_form(no_scoring, small_params: Params, text):
+    paths.EPOCH_INDEX.write_text(text)
+    refuses(lambda: evaluate(small_params), "models/epochs/index.json: ")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tinystories.common import paths
+from tinystories.common.artifacts import EpochIndex
 from tinystories.common.params import ModelConfig
 from tinystories.evaluation import evaluate as module
 from tinystories.inference import decoder, loss_eval
@@ -27,6 +28,8 @@ def test_evaluate_uses_cpp_kernels_unless_compile_is_off(
     model = random_model(ModelConfig(context_length=12, embedding_size=32, layers=1, heads=2))
     paths.CHECKPOINT.parent.mkdir(exist_ok=True)
     save_checkpoint(model, paths.TOKENIZER, paths.CHECKPOINT)
+    save_checkpoint(model, paths.TOKENIZER, paths.epoch_checkpoint(1))
+    EpochIndex(epochs=[1, 2]).write()
     dtypes, decoders = [], []
 
     def evaluate_loss(model, *arguments):
@@ -49,5 +52,5 @@ def test_evaluate_uses_cpp_kernels_unless_compile_is_off(
         )
     )
     assert dtypes == [(torch.bfloat16 if precision == "bf16" else torch.float32, expected)]
-    assert [type(one) for one in decoders] == [CpuDecoder if expected == "cpp" else Decoder]
+    assert [type(one) for one in decoders] == [CpuDecoder if expected == "cpp" else Decoder] * 3
     assert paths.EVALUATION.exists() and paths.FINAL_SAMPLES.exists()

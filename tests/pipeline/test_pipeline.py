@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
@@ -28,6 +29,7 @@ def test_repro_writes_every_file(finished: Repository) -> None:
         "data/raw/train.txt", "data/raw/valid.txt", "data/raw/manifest.json", "data/tokenizer/tokenizer.json",
         "data/tokens/train.bin", "data/tokens/valid.bin", "data/tokens/meta.json", "models/checkpoint/config.json",
         "models/checkpoint/model.safetensors", "models/checkpoint/tokenizer.json", "models/run.json",
+        "models/epochs/index.json",
         "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md", "reports/samples/final.md",
         "reports/train.json", "reports/evaluate.json", "reports/plot.png", "reports/report.md", "mlflow.db",
     ):  # fmt: skip
@@ -87,7 +89,8 @@ def test_mlflow_run_is_complete(finished: Repository) -> None:
         ({"train__epochs": 3}, {"train", "plot", "publish"}),
         ({"seed": 7}, {"train", "evaluate", "plot", "publish"}),
         ({"model__layers": 1}, {"train", "plot", "publish"}),
-        ({"sample__top_k": 3}, {"train", "evaluate", "plot", "publish"}),
+        ({"sample__top_k": 3}, {"evaluate", "plot", "publish"}),
+        ({"sample__prompts": ["The dragon"]}, {"evaluate", "plot", "publish"}),
         ({"evaluate__batch_size": 3}, {"evaluate", "plot", "publish"}),
         ({"tokenizer__vocab_size": 390}, {"train_tokenizer", "plot", "publish"}),
         ({"data__embedded__stories": 310}, {"download", "plot", "publish"}),
@@ -174,7 +177,10 @@ def test_stopped_training_resumes_identically(repository: Repository, number: si
     assert "Resuming from step" in output
     unstopped.run("dvc", "repro", "evaluate")
 
-    for name in ("models/checkpoint/model.safetensors", "reports/samples/epoch_2.md", "reports/evaluate.json"):
+    for name in (
+        "models/checkpoint/model.safetensors", "models/epochs/epoch_1/model.safetensors", "models/epochs/index.json",
+        "reports/samples/epoch_1.md", "reports/samples/epoch_2.md", "reports/evaluate.json",
+    ):  # fmt: skip
         assert (repository.path / name).read_bytes() == (unstopped.path / name).read_bytes(), name
     for name in ("history", "epochs"):
         mine, theirs = (pd.read_csv(r.path / f"reports/{name}.csv") for r in (repository, unstopped))
@@ -226,6 +232,32 @@ def test_evaluation_experiment_has_its_own_run(repository: Repository) -> None:
     assert runs["bf16"].data.metrics["final/valid_loss"] == repository.read("reports/evaluate.json")["valid_loss"]
     assert runs["bf16"].data.metrics["final/valid_loss"] != runs["fp32"].data.metrics["final/valid_loss"]
     assert repository.points(runs["bf16"], "train/loss") == repository.points(runs["fp32"], "train/loss")
+
+
+def test_other_prompts_train_nothing(repository: Repository) -> None:
+    """They make new samples of all epochs, and a run of their own, which has them."""
+    repository.change(train__epochs=2)
+    repository.run("dvc", "repro")
+    first, key = repository.read("models/run.json")["run_id"], repository.read("models/run.json")["key"]
+    states = sorted((repository.path / ".state/train").glob("*/step-*"))
+    pages = ("epoch_1.md", "epoch_2.md", "final.md")
+    before = [(repository.path / "reports/samples" / page).read_text() for page in pages]
+    output = repository.run("dvc", "exp", "run", "--name", "dragon", "-S", "sample.prompts=[The dragon]")
+    running = [line for line in output.splitlines() if line.startswith("Running stage")]
+    assert running == [f"Running stage '{stage}':" for stage in ("evaluate", "plot", "publish")]
+    assert sorted((repository.path / ".state/train").glob("*/step-*")) == states
+    assert repository.read("models/run.json")["key"] == key
+    runs = {run.info.run_name: run for run in repository.runs()}
+    dragon = runs["dragon"]
+    assert dragon.data.tags["pipeline.training_run"] == first != dragon.info.run_id
+    assert dragon.data.params["sample.prompts"] == '["The dragon"]'
+    directory = Path(unquote(urlsplit(dragon.info.artifact_uri).path))
+    for page, text in zip(pages, before, strict=True):
+        new = (repository.path / "reports/samples" / page).read_text()
+        assert "> The dragon" in new and "> The dragon" not in text
+        assert new.split("## Unprompted")[1] == text.split("## Unprompted")[1], "the same weights"
+        assert (directory / "samples" / page).read_text() == new
+    assert "The dragon" in (repository.path / "reports/report.md").read_text()
 
 
 def test_same_key_trainings_do_not_overlap(repository: Repository) -> None:

@@ -11,7 +11,7 @@ from tinystories.reporting.report import write_report
 
 INPUTS = (
     (paths.EPOCHS, "train"),
-    (paths.SAMPLES / "epoch_2.md", "train"),
+    (paths.SAMPLES / "epoch_2.md", "evaluate"),
     (paths.FINAL_SAMPLES, "evaluate"),
     (paths.RUN, "stage that writes it"),
     (paths.TRAIN_METRICS, "stage that writes it"),

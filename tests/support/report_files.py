@@ -5,6 +5,7 @@ import math
 from tinystories.common import paths
 from tinystories.common.artifacts import (
     Environment,
+    EpochIndex,
     EpochRow,
     Evaluation,
     HistoryRow,
@@ -15,6 +16,7 @@ from tinystories.common.artifacts import (
     TokenMeta,
     TrainMetrics,
 )
+from tinystories.common.epochs import epochs_with_samples
 
 
 def history_rows(count: int) -> list[HistoryRow]:
@@ -75,7 +77,8 @@ def write_run(epochs: int) -> None:
     HistoryRow.write_table(history_rows(19))
     EpochRow.write_table(epoch_rows(epochs))
     paths.SAMPLES.mkdir(parents=True)
-    for epoch in range(1, epochs + 1):
+    EpochIndex(epochs=epochs_with_samples(epochs)).write()
+    for epoch in epochs_with_samples(epochs):
         page = sample_page(f"Samples after epoch {epoch}", "Once.", [f"Story of epoch {epoch}.", "second section"])
         (paths.SAMPLES / f"epoch_{epoch}.md").write_text(page)
     paths.FINAL_SAMPLES.write_text(sample_page("Final", "Once.", ["One end.", "Another end."]))

@@ -13,11 +13,10 @@ ROW = HistoryRow(
 )
 STATE = TrainerState(
     started="2026-11-27T17:00:00+00:00",
-    environment={"threads": 2, "compiled": True, "git_commit": None, "device": "cpu"},
+    environment={"threads": 2, "compiled": True, "git_commit": None, "device_name": "Zoë 🐉\n"},
     step=3,
     seconds=0.1 + 0.2,
     history=[ROW],
-    samples=["Zoë 🐉\n"],
 )
 
 

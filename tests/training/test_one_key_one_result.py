@@ -32,7 +32,7 @@ NoRun.ended = []
 trainer.AsyncRunLogger = NoRun
 params = load_params(Path(os.environ["PARAMS"]))
 model = {"context_length": 32, "embedding_size": 128, "layers": 1, "heads": 8}
-train = {"batch_size": 16, "epochs": 1, "steps_per_epoch": 4, "precision": "bf16", "device": "cpu", "compile": compiled,
+train = {"batch_size": 16, "epochs": 2, "steps_per_epoch": 2, "precision": "bf16", "device": "cpu", "compile": compiled,
          "gradient_clip": 0.1}
 params = params.model_copy(update={
     "model": params.model.model_copy(update=model), "train": params.train.model_copy(update=train),
@@ -56,7 +56,7 @@ for move in moves:
     except Stopped:
         continue
     digest = hashlib.sha256()
-    for name in ("models/checkpoint/model.safetensors", "models/samples/epoch_1.md"):
+    for name in ("models/checkpoint/model.safetensors", "models/epochs/epoch_1/model.safetensors"):
         digest.update(Path(name).read_bytes())
     print("result", json.loads(Path("models/run.json").read_text())["key"], digest.hexdigest())
 """

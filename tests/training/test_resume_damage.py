@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support.saved_states import ROW, at, same, tensors
+from tests.support.wrong_inputs import flip_a_bit
 from tinystories.common.files import checksum, sha256_of
+from tinystories.model.checkpoint import save_checkpoint
 from tinystories.training.resume import TENSORS, TRAINER_STATE, ResumeCheckpoint
 
 
@@ -94,6 +96,27 @@ def test_load_skips_a_damaged_state_with_a_warning(directory, capsys, how):
     assert loaded[1] == at(7)
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", ""])
+def test_load_skips_a_state_whose_kept_weights_are_damaged(directory, capsys, random_model, tokenizer_file, name):
+    """Then the state before them is taken, which needs none."""
+    saved = ResumeCheckpoint(directory)
+    saved.save(tensors(7), at(7))
+    (directory / "step-000000000007").rename(directory / "before")
+    save_checkpoint(random_model(), tokenizer_file, saved.epoch(1))
+    saved.save(tensors(12), at(12).model_copy(update={"kept_epochs": [1]}))
+    (directory / "before").rename(directory / "step-000000000007")
+    loaded = saved.load(tensors())
+    assert loaded is not None and loaded[1].step == 12
+    if name:
+        flip_a_bit(saved.epoch(1) / name)
+    else:
+        shutil.rmtree(saved.epoch(1))
+    loaded = saved.load(tensors())
+    assert loaded is not None and loaded[1] == at(7)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "step-000000000012: this saved state is damaged and is skipped (" in line and "epochs/epoch_1" in line
+
+
 def test_load_notices_every_flipped_bit(directory):
     ResumeCheckpoint(directory).save(tensors(12), at(12))
     for name in (TENSORS, TRAINER_STATE):
@@ -148,7 +171,7 @@ FORMS: list[Any] = [
     {"started": "then", "history": [{"step": "1"}]},
     {"started": "then", "history": [ROW.model_dump() | {"step": "1"}]},
     {"started": "then", "history": [ROW.model_dump() | {"loss": -1.0}]},
-    {"started": "then", "samples": [5]},
+    {"started": "then", "kept_epochs": ["5"]},
     {"started": "then", "ended": 5},
     {"started": "then", "environment": {"threads": [1]}},
     {"started": "then", "unknown": 1},

@@ -73,16 +73,16 @@ WITH_EFFECT = {
     "train.gradient_clip": 2.0,
     "train.deterministic": True,
     "train.log_every": 21,
-    "sample.top_k": 41,
-    "sample.temperature": 0.9,
-    "sample.max_new_tokens": 21,
-    "sample.prompts": ("Other",),
 }
 WITHOUT_EFFECT = {
     "train.save_every": 1.0,
     "train.device": "auto",  # what they resolve to is in the key, not what was asked for
     "train.precision": "auto",
     "train.compile": "off",
+    "sample.top_k": 41,  # samples are no output of the training
+    "sample.temperature": 0.9,
+    "sample.max_new_tokens": 21,
+    "sample.prompts": ("Other",),
     "evaluate.batch_size": 1,
     "evaluate.precision": "bf16",
     "mlflow.experiment": "other",

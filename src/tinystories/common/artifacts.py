@@ -245,6 +245,14 @@ class Run(JsonFile):
     environment: Environment
 
 
+class EpochIndex(JsonFile):
+    """index.json: the epochs, from 1, whose weights are kept. Those of the last are the checkpoint itself."""
+
+    PATH, STAGE = paths.EPOCH_INDEX, "train"
+
+    epochs: list[PositiveCount] = Field(min_length=1)
+
+
 class Evaluation(JsonFile):
     """The metrics of the stage evaluate."""
 

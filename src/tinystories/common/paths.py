@@ -18,8 +18,8 @@ TOKENS_META = Path("data/tokens/meta.json")
 
 CHECKPOINT = Path("models/checkpoint")
 RUN = Path("models/run.json")
-# An output belongs to one stage: train writes its samples here, evaluate copies them to SAMPLES.
-EPOCH_SAMPLES = Path("models/samples")
+EPOCH_CHECKPOINTS = Path("models/epochs")  # of earlier epochs, as CHECKPOINT is of the last
+EPOCH_INDEX = Path("models/epochs/index.json")
 
 HISTORY = Path("reports/history.csv")
 EPOCHS = Path("reports/epochs.csv")
@@ -30,6 +30,16 @@ EVALUATION = Path("reports/evaluate.json")
 PLOT = Path("reports/plot.png")
 REPORT = Path("reports/report.md")
 RECEIPT = Path("reports/publish.json")
+
+
+def epoch_checkpoint(number: int, directory: Path = EPOCH_CHECKPOINTS) -> Path:
+    """Where the weights after an epoch, counted from 1, are."""
+    return directory / f"epoch_{number}"
+
+
+def epoch_samples(number: int) -> Path:
+    """Where the samples after an epoch, counted from 1, are."""
+    return SAMPLES / f"epoch_{number}.md"
 
 
 def repository_root() -> Path:

@@ -1,37 +1,35 @@
-"""The `evaluate` stage: the checkpoint, as any other program would load it, on the whole validation set."""
+"""The `evaluate` stage: the checkpoint, as any other program would load it, on the whole validation set; samples."""
 
 import math
+from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from tinystories.common import paths
-from tinystories.common.artifacts import TokenMeta
+from tinystories.common.artifacts import EpochIndex, TokenMeta
 from tinystories.common.console import info, progress
 from tinystories.common.errors import UserError
-from tinystories.common.files import copy_file, write_json, write_text
+from tinystories.common.files import write_json, write_text
 from tinystories.common.params import Params
 from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import load_checkpoint
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.device import choose_device, translate_device_errors
+from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens
 
 
 @translate_device_errors("evaluate.batch_size")
 def evaluate(params: Params) -> None:
-    """Write reports/evaluate.json, and reports/samples/: the samples of all epochs and the final ones.
+    """Write reports/evaluate.json, and reports/samples/: those of the epochs that `train` has kept, and the final ones.
 
-    Errors: UserError where checkpoint, tokenizer and tokens are not of one training.
+    Errors: UserError where checkpoints, tokenizer and tokens are not of one training.
     """
-    meta = TokenMeta.read()
+    meta, kept = TokenMeta.read(), EpochIndex.read().epochs
     tokenizer = matching_tokenizer(meta, paths.CHECKPOINT / "tokenizer.json")
-    model = load_checkpoint(paths.CHECKPOINT)
-    if model.vocab_size != meta.vocab_size:
-        raise UserError(
-            f"{paths.CHECKPOINT}: a vocabulary of {model.vocab_size:,}, but the tokens have {meta.vocab_size:,}; "
-            "run the stage train again"
-        )
+    model = _load(paths.CHECKPOINT, meta.vocab_size)
     tokens = open_tokens(paths.TOKENS_VALID, meta.valid, meta.vocab_size)
     check_counts(paths.TOKENS_VALID, tokens, meta.valid, tokenizer)
     # Evaluated where it was trained: train.device and train.compile, no second parameters that could disagree.
@@ -53,11 +51,7 @@ def evaluate(params: Params) -> None:
     if not math.isfinite(valid.loss):
         raise UserError(f"{paths.CHECKPOINT}: its validation loss is {valid.loss}; run the stage train again")
     info(f"Validation: loss {valid.loss:.4f}, PPL {valid.perplexity:,.2f}, {valid.bits_per_byte:.4f} bits per byte")
-    page = render_samples(model.inference_copy(), tokenizer, params.sample, params.seed, "Final samples")
-    paths.SAMPLES.mkdir(parents=True, exist_ok=True)
-    for epoch_page in sorted(paths.EPOCH_SAMPLES.glob("epoch_*.md")):
-        copy_file(epoch_page, paths.SAMPLES / epoch_page.name)
-    write_text(paths.FINAL_SAMPLES, page)
+    _write_samples(params, model, kept, tokenizer)
     write_json(
         paths.EVALUATION,
         {
@@ -67,3 +61,28 @@ def evaluate(params: Params) -> None:
             "valid_tokens": valid.tokens,
         },
     )
+
+
+def _load(directory: Path, vocab_size: int) -> GPT:
+    model = load_checkpoint(directory)
+    if model.vocab_size != vocab_size:
+        raise UserError(
+            f"{directory}: a vocabulary of {model.vocab_size:,}, but the tokens have {vocab_size:,}; "
+            "run the stage train again"
+        )
+    return model
+
+
+def _write_samples(params: Params, model: GPT, kept: list[int], tokenizer: Tokenizer) -> None:
+    """Write a page of samples for each kept epoch, and the final ones. `model` is that of the last epoch."""
+
+    def write(path: Path, model: GPT, title: str) -> None:
+        write_text(path, render_samples(model.inference_copy(), tokenizer, params.sample, params.seed, title))
+        bar.advance(1)
+
+    with progress("Generating samples", len(kept) + 1) as bar:
+        for epoch in kept[:-1]:
+            earlier = _load(paths.epoch_checkpoint(epoch), model.vocab_size).to(model.embedding.device)
+            write(paths.epoch_samples(epoch), earlier, f"Samples after epoch {epoch}")
+        write(paths.epoch_samples(kept[-1]), model, f"Samples after epoch {kept[-1]}")
+        write(paths.FINAL_SAMPLES, model, "Final samples")

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, Manifest, Run, TokenMeta, TrainMetrics
 from tinystories.common.console import format_duration
+from tinystories.common.epochs import evenly_spaced
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
 from tinystories.reporting.formats import format_perplexity, short_count
 from tinystories.reporting.markdown import escape, flatten, table
 from tinystories.reporting.samples import epoch_samples, final_samples
-from tinystories.reporting.series import evenly_spaced
 
 MAX_EPOCHS_IN_TABLE = 50
 SOURCES = {"embedded": "embedded stories", "files": "own stories"}
@@ -28,7 +28,7 @@ def write_report(params: Params) -> None:
         f"on all {evaluation.valid_tokens:,} validation tokens: {_scores(evaluation)}.",
         "![Training and validation loss against the tokens seen](plot.png)",
         "## What the model writes",
-        *epoch_samples(epochs),
+        *epoch_samples(len(epochs)),
         "### The finished model",
         *final_samples(),
         "## What ran, on what, for how long",

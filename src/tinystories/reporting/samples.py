@@ -1,40 +1,36 @@
-"""The samples in the report, read from the pages of samples that train and evaluate write."""
+"""The samples in the report, read from the pages that evaluate writes."""
 
 import re
 from pathlib import Path
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow
+from tinystories.common.epochs import epochs_with_samples
 from tinystories.common.errors import UserError
 from tinystories.reporting.markdown import escape
-from tinystories.reporting.series import evenly_spaced
-
-MAX_EPOCHS_WITH_SAMPLES = 6
 
 
-def epoch_samples(epochs: list[EpochRow]) -> list[str]:
-    """The first sample after each epoch, of at most six epochs."""
+def epoch_samples(epochs: int) -> list[str]:
+    """The first sample after each epoch, of at most six of the training's epochs."""
     parts = []
-    for index in evenly_spaced(len(epochs), MAX_EPOCHS_WITH_SAMPLES):
-        epoch = epochs[index].epoch
-        sections = _sections(paths.SAMPLES / f"epoch_{epoch}.md", "train")
+    for epoch in epochs_with_samples(epochs):
+        sections = _sections(paths.epoch_samples(epoch))
         parts += [f"### After epoch {epoch}", next(iter(sections.values()))]
     return parts
 
 
 def final_samples() -> list[str]:
     """All samples of the finished model."""
-    sections = _sections(paths.FINAL_SAMPLES, "evaluate")
+    sections = _sections(paths.FINAL_SAMPLES)
     return [part for title, body in sections.items() for part in (f"#### {escape(title)}", body)]
 
 
-def _sections(path: Path, stage: str) -> dict[str, str]:
+def _sections(path: Path) -> dict[str, str]:
     """The samples of one page by heading, every line escaped. Errors: UserError where there is none."""
-    remedy = f"run the stage that writes it again (dvc repro -f -s {stage})"
+    remedy = "run the stage that writes it again (dvc repro -f -s evaluate)"
     try:
         text = path.read_bytes().decode()  # not read_text, which takes a lone \r in a story for a line end
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro {stage})") from None
+        raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro evaluate)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 ({error}); {remedy}") from None
     _, *sections = re.split(r"^## ", text.replace("\r\n", "\n"), flags=re.MULTILINE)

@@ -31,8 +31,3 @@ def decimate(values: Array) -> Array:
     for stretch in np.array_split(np.arange(len(values)), MAX_POINTS // 2):
         kept |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
     return np.array(sorted(kept))
-
-
-def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most `most` indices below `count`, evenly spaced, the first and the last included."""
-    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})

@@ -1,32 +1,33 @@
-"""The files that the stage `train` writes: tables and samples after each epoch, all the results at the end."""
+"""The files that the stage `train` writes: tables after each epoch, all the results at the end."""
 
 import statistics
 
 from tinystories.common import paths
-from tinystories.common.artifacts import Environment, EpochRow, HistoryRow, Run, TrainMetrics
-from tinystories.common.files import write_text
-from tinystories.model.checkpoint import save_checkpoint
+from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Run, TrainMetrics
+from tinystories.model.checkpoint import load_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
-from tinystories.training.resume import TrainerState
+from tinystories.training.resume import ResumeCheckpoint, TrainerState
 
 
 def write_tables(state: TrainerState) -> None:
-    """Write history.csv, epochs.csv and the samples of the epochs so far."""
+    """Write history.csv and epochs.csv."""
     HistoryRow.write_table(state.history)
     EpochRow.write_table(state.epochs)
-    for number, page in enumerate(state.samples, start=1):
-        write_text(paths.EPOCH_SAMPLES / f"epoch_{number}.md", page)
 
 
-def write_results(state: TrainerState, model: GPT, key: str, name: str | None) -> None:
+def write_results(state: TrainerState, model: GPT, checkpoint: ResumeCheckpoint, name: str | None) -> None:
     """Write everything. `state` is that of a finished training; `name` is the experiment's."""
     assert state.ended is not None
     write_tables(state)
+    for number in state.kept_epochs:
+        # Not a link: DVC may move the file into its cache, and make it read-only.
+        save_checkpoint(load_checkpoint(checkpoint.epoch(number)), paths.TOKENIZER, paths.epoch_checkpoint(number))
+    EpochIndex(epochs=[*state.kept_epochs, len(state.epochs)]).write()
     save_checkpoint(model, paths.TOKENIZER, paths.CHECKPOINT)
     train_metrics(state, model.parameter_count()).write()
     Run(
         run_id=state.run_id,
-        key=key,
+        key=checkpoint.key,
         name=name,
         started=state.started,
         ended=state.ended,

@@ -17,11 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.common.console import warn
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.files import checksum, file_lock, save_tensors, write_json
 from tinystories.common.reading import read_json
+from tinystories.model.checkpoint import load_checkpoint
 
 TENSORS = "tensors.safetensors"
 TRAINER_STATE = "trainer_state.json"
@@ -35,6 +37,7 @@ class TrainerState(BaseModel):
     `training` and `conditions` are what the key is a hash of (`run_key`). `environment` is what the last process ran
     on. `train_seconds` is the time of the steps alone, `startup_seconds` of each process's first step, which compiles;
     `seconds` is that of the whole stage. All three are over all processes.
+    `kept_epochs` are those, from 1, whose weights lie beside the states: see `ResumeCheckpoint.epoch`.
     `ended` is set once the training has finished.
     """
 
@@ -55,7 +58,7 @@ class TrainerState(BaseModel):
     run_id: str | None = None
     history: list[HistoryRow] = []
     epochs: list[EpochRow] = []
-    samples: list[str] = []
+    kept_epochs: list[NonNegativeInt] = []
 
 
 class ResumeCheckpoint:
@@ -87,7 +90,8 @@ class ResumeCheckpoint:
         """Load the newest intact state. Returns None if there is none.
 
         A state is skipped with a warning if a single bit is damaged, if it belongs to another training, if its trainer
-        state does not validate, or if its tensors differ from the `expected` ones in names, shapes or dtypes.
+        state does not validate, if its tensors differ from the `expected` ones in names, shapes or dtypes, or if the
+        weights of an epoch that it has kept are damaged.
         """
         states = self.saved()
         for path in states:
@@ -100,6 +104,8 @@ class ResumeCheckpoint:
                 tensors = load_file(path / TENSORS)
                 if _signature(tensors) != _signature(expected):
                     raise UserError("its tensors are of another model")
+                for number in state.kept_epochs:
+                    load_checkpoint(self.epoch(number))
                 return tensors, state
             except (UserError, OSError, KeyError, SafetensorError) as error:
                 warn(f"{path}: this saved state is damaged and is skipped ({shorten(str(error), 200)})")
@@ -107,8 +113,12 @@ class ResumeCheckpoint:
             warn("no saved state is intact: this training starts over")
         return None
 
+    def epoch(self, number: int) -> Path:
+        """The checkpoint directory of an epoch, from 1. It is written before the first state that names the epoch."""
+        return paths.epoch_checkpoint(number, self._directory / "epochs")
+
     def remove(self) -> None:
-        """Remove all saved states."""
+        """Remove all saved states, and the weights of the epochs."""
         _remove(self._directory)
 
     def saved(self) -> list[Path]:

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # is left out.
 CODE = (
     "model", "inference", "training",
-    "tokenization/token_files.py", "common/params.py", "common/special_tokens.py",
+    "tokenization/token_files.py", "common/epochs.py", "common/params.py", "common/special_tokens.py",
 )  # fmt: skip
 
 # Parameters of `train` that do not decide the result, or whose resolved value is among the conditions.
@@ -31,7 +31,6 @@ def training_identity(params: Params, meta: TokenMeta) -> str:
         "seed": params.seed,
         "model": params.model.model_dump(),
         "train": params.train.model_dump(exclude=EXCLUDED),
-        "sample": params.sample.model_dump(),
         "tokens": [meta.tokenizer_sha256, meta.train.sha256, meta.valid.sha256, meta.valid.bytes],
         "code": {path.relative_to(PACKAGE).as_posix(): sha256_of(path) for path in code_files()},
     }

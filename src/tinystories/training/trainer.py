@@ -4,14 +4,19 @@ import math
 import time
 from datetime import UTC, datetime, timedelta
 
+import torch
+
 from tinystories.common import paths
 from tinystories.common.artifacts import MAX_VALUE, EpochRow, HistoryRow
 from tinystories.common.console import ProgressBar, info, progress
+from tinystories.common.epochs import epochs_with_samples
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.signals import GracefulShutdown, Stopped
 from tinystories.inference.loss_eval import EvalResult, perplexity
 from tinystories.inference.samples import render_samples
+from tinystories.model.checkpoint import save_checkpoint
+from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.device import translate_device_errors
 from tinystories.tracking.async_logger import AsyncRunLogger
 from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_params, history_metrics
@@ -56,7 +61,7 @@ def train(params: Params, experiment: str | None) -> None:
                 f"This training ended at {state.ended}, and its last state is kept: its results are written again from "
                 "that. To train it again: make clean-state, then the same command."
             )
-        write_results(state, step.model, checkpoint.key, experiment)
+        write_results(state, step.model, checkpoint, experiment)
 
 
 def _resume(checkpoint: ResumeCheckpoint, step: TrainStep) -> TrainerState | None:
@@ -201,27 +206,46 @@ class Trainer:
             )
 
     def _end_epoch(self) -> None:
-        """Evaluate on the whole validation set, generate samples, add a row to the loss/PPL table."""
+        """Evaluate on the whole validation set, add a row to the loss/PPL table, keep the weights, show samples."""
         state, number = self._state, len(self._state.epochs) + 1
         self._save()  # validation can take long; a stop during it should not cost steps
-        model, data = self._step.model.inference_copy(), self._data
+        data, epochs = self._data, self._params.train.epochs
         valid = self._step.evaluate_loss(data.valid, data.meta.valid.bytes, self._stop.check)
         self._check_finite("validation loss", valid.loss)
-        title = f"Samples after epoch {number}"
-        page = render_samples(model, data.tokenizer, self._params.sample, self._params.seed, title, self._stop.check)
         row = self._epoch_row(number, state.epoch_loss_sum / self._params.train.steps_per_epoch, valid)
+        if number < epochs and number in epochs_with_samples(epochs):
+            save_checkpoint(self._step.model, paths.TOKENIZER, self._checkpoint.epoch(number))
+            state.kept_epochs.append(number)
         state.epochs.append(row)
-        state.samples.append(page)
         state.epoch_loss_sum = 0.0
         write_tables(state)
         self._logger.log_metrics(state.step, epoch_metrics(row))
-        self._logger.log_text(f"samples/epoch_{number}.md", page)
         self._logger.log_text("epochs.csv", paths.EPOCHS.read_text(encoding="utf-8"))
         info(
             f"Epoch {number}: train loss {row.train_loss:.4f} (PPL {row.train_ppl:,.2f}), "
             f"valid loss {row.valid_loss:.4f} (PPL {row.valid_ppl:,.2f}), {row.valid_bits_per_byte:.4f} bits per byte"
         )
         self._save()
+        self._show_samples(number)
+
+    def _show_samples(self, epoch: int) -> None:
+        """Show samples in MLflow while the model trains.
+
+        They are no output, so that they may change without a training: `evaluate` generates those in the report, in
+        fp32 as well.
+        """
+        params = self._params
+        if self._state.environment.get("kernels"):  # where it trains without, they would change its bits
+            compile_kernels(params.model.head_size, torch.float32)
+        page = render_samples(
+            self._step.model.inference_copy(torch.float32),
+            self._data.tokenizer,
+            params.sample,
+            params.seed,
+            f"Samples after epoch {epoch}",
+            self._stop.check,
+        )
+        self._logger.log_text(f"samples/epoch_{epoch}.md", page)
 
     def _epoch_row(self, number: int, train_loss: float, valid: EvalResult) -> EpochRow:
         return EpochRow(
