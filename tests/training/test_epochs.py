@@ -19,6 +19,7 @@ from tinystories.common.artifacts import EpochIndex
 from tinystories.common.params import ModelConfig, Params
 from tinystories.common.signals import Stopped
 from tinystories.evaluation.evaluate import evaluate
+from tinystories.inference.loss_eval import EvalResult
 from tinystories.model.checkpoint import load_checkpoint, save_checkpoint
 from tinystories.training import trainer
 from tinystories.training.results import write_results
@@ -149,16 +150,21 @@ def test_train_stopped_while_it_shows_samples_validates_no_epoch_again(params, n
     def stop(*_: object) -> None:
         raise Stopped(signal.SIGTERM, immediate=False)
 
-    validated: list[int] = []
-    evaluate_loss = TrainStep.evaluate_loss
-    monkeypatch.setattr(TrainStep, "evaluate_loss", lambda *given: validated.append(1) or evaluate_loss(*given))
+    evaluate_loss, validated = TrainStep.evaluate_loss, 0
+
+    def count(*given: Any) -> EvalResult:
+        nonlocal validated
+        validated += 1
+        return evaluate_loss(*given)
+
+    monkeypatch.setattr(TrainStep, "evaluate_loss", count)
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "render_samples", stop)
         for _ in range(8):
             with pytest.raises(Stopped):
                 train(params, None)
     train(params, None)
-    assert len(validated) == 8
+    assert validated == 8
     assert EpochIndex.read().epochs == [1, 2, 4, 5, 7, 8]
 
 
