@@ -210,9 +210,11 @@ def test_prepare_files_no_separator(here, text):
     """The command in the message separates the documents."""
     Path("my text.txt").write_text(text)
     message = problem(params("files", train="my text.txt", held_out=0.5))
-    found = f"my text.txt: no <|endoftext|> in {len(text)} bytes, so it is one document and leaves none to validate on;"
+    found = (
+        f"my text.txt: no <|endoftext|> in {len(text)} bytes, so it is one document and leaves none to validate on; "
+    )
     assert message.startswith(f"data.files.train: {found}")
-    (command,) = re.findall(r"is one: (awk .*?)\), or give a file for each", message)
+    (command,) = re.findall(r"where each \w+ is one: (awk .*?)\), or give a file for each", message)
     subprocess.run(command, shell=True, check=True)
     write(Path("valid.txt"), ["Another."])
     prepare(params("files", train="my text.separated.txt", valid="valid.txt"))
@@ -231,7 +233,7 @@ def test_prepare_files_no_separator_beside_validation_files(monkeypatch):
         shutil.rmtree("data")
         message = problem(params("files", train=given[0], valid=given[1]))
         assert message.startswith(f"data.files.{key}: my.txt: no <|endoftext|> in 3,000 bytes, so it is one document; ")
-        assert message.endswith("if it is one, end it with such a line, too")
+        assert message.endswith("if it is one, end it with that line, too")
         write(Path("my.txt"), ["Once. " * 500, ""])
         prepare(params("files", train=given[0], valid=given[1]))
 
@@ -257,7 +259,9 @@ def test_prepare_files_other_format_behind_a_url(url, tmp_path):
     )
 
 
-@pytest.mark.parametrize(("count", "found"), [(1, "1 document to train on ("), (3, "3 documents to train on (")])
+@pytest.mark.parametrize(
+    ("count", "found"), [(1, "1 document to train on (0.0 kB)"), (3, "3 documents to train on (0.1 kB)")]
+)
 def test_prepare_counts_agree_in_number(capsys, count, found):
     write(Path("my.txt"), STORIES[:count])
     write(Path("valid.txt"), STORIES[:1])

@@ -93,11 +93,11 @@ def _check_separated(file: UserFile, alone: bool) -> None:
     old = Path(file.name).name if file.url else file.name
     new = f"{old.removesuffix('.txt')}.separated.txt"
     awk = f"awk {mode}'1; {{print \"{SEPARATOR}\"}}' {shlex.quote(old)} > {shlex.quote(new)}"
-    one = "give data.files.valid" if alone else "end it with such a line, too"
+    one = "give data.files.valid" if alone else "end it with that line, too"
     raise UserError(
         f"{file.key}: {file.name}: no {SEPARATOR} in {plural(file.path.stat().st_size, 'byte')}, so it is one document"
-        f"{' and leaves none to validate on' if alone else ''}; a line {SEPARATOR} should end each document (if each "
-        f"{piece} is one: {awk}), or give a file for each, as in 'my/*.txt', which needs none; if it is one, {one}"
+        f"{' and leaves none to validate on' if alone else ''}; end each document with a line {SEPARATOR} (where each {piece} "
+        f"is one: {awk}), or give a file for each ('my/*.txt'), which needs no such line; if it is one, {one}"
     )
 
 

@@ -26,5 +26,5 @@ def prepare(params: Params) -> None:
             manifest = prepare_files(params.data.files)
     manifest.write()
     train, valid = manifest.train, manifest.valid
-    trained = f"{plural(train.stories, manifest.noun)} to train on ({train.bytes / 1e6:,.1f} MB)"
-    info(f"{trained}, {valid.stories:,} to validate on")
+    size = f"{train.bytes / 1e6:,.1f} MB" if train.bytes >= 1e5 else f"{train.bytes / 1e3:,.1f} kB"
+    info(f"{plural(train.stories, manifest.noun)} to train on ({size}), {valid.stories:,} to validate on")
