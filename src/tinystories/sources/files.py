@@ -96,8 +96,8 @@ def _check_separated(file: UserFile, alone: bool) -> None:
     one = "give data.files.valid" if alone else "end it with that line, too"
     raise UserError(
         f"{file.key}: {file.name}: no {SEPARATOR} in {plural(file.path.stat().st_size, 'byte')}, so it is one document"
-        f"{' and leaves none to validate on' if alone else ''}; end each document with a line {SEPARATOR} (where each {piece} "
-        f"is one: {awk}), or give a file for each ('my/*.txt'), which needs no such line; if it is one, {one}"
+        f"{' and leaves none to validate on' if alone else ''}; end each document with a line {SEPARATOR} (where each "
+        f"{piece} is one: {awk}), or give a file for each ('my/*.txt'), which needs no such line; if it is one, {one}"
     )
 
 
