@@ -193,7 +193,9 @@ def accepts(text: str, ending: str, head_bytes: int = HEAD_BYTES) -> None:
 @settings(deadline=None, max_examples=300)
 @given(STORY, ENDINGS, st.sampled_from([5, 20, HEAD_BYTES]))
 @example('["Yes," said Tom.', ".json", HEAD_BYTES)
+@example('["Yes"] said Tom.', ".json", HEAD_BYTES)
 @example('{"Oh": a cat}', ".jsonl", HEAD_BYTES)
+@example('{"Oh": 1} said Tom.', ".jsonl", HEAD_BYTES)
 @example("{}\n[]\n", ".jsonl", HEAD_BYTES)
 @example("[" * 50_000, ".txt", HEAD_BYTES)
 @example("text,label\na,b\n", ".txt", HEAD_BYTES)
@@ -213,6 +215,7 @@ PARAGRAPHS = st.tuples(st.lists(SENTENCE, min_size=1), LINE_ENDS, st.sampled_fro
 @settings(deadline=None, max_examples=300)
 @given(PARAGRAPHS, st.sampled_from([".csv", ".tsv"]))
 @example('Tom\n"Hello," said Lily.\n', ".csv")
+@example('Once upon a time\n"Hello."\n"Hi."\n', ".csv")
 @example("Roses, red\nViolets, blue\n", ".csv")
 @example("Roses,\nViolets,\n", ".csv")
 def test_refuse_other_formats_accepts_prose_named_csv(text, ending):
@@ -226,6 +229,14 @@ def test_refuse_other_formats_accepts_any_text_with_separators(texts, ending):
     for data, looks_like in (*CONVERTED.values(), *((data, name) for data, name, _ in NAMED.values())):
         if looks_like in ("JSON lines", "a JSON array", "CSV", "TSV", "HTML", "XML", "JSON") and len(data) < 9999:
             accepts(data.decode() + "\n<|endoftext|>\n", ending)
+
+
+def test_refuse_other_formats_table_cut_anywhere(tmp_path, monkeypatch):
+    """The part that is looked at may end within a row."""
+    (tmp_path / "a.csv").write_bytes(b"number,story,label\n" + b'10,Once,1\n20,"Two, or so",0\n' * 99)
+    for head_bytes in range(40, 100):
+        monkeypatch.setattr("tinystories.sources.formats.HEAD_BYTES", head_bytes)
+        assert "looks like CSV" in message(tmp_path / "a.csv")
 
 
 def test_refuse_other_formats_separator_within_json(tmp_path):
