@@ -20,7 +20,7 @@ def test_write_report_has_every_figure(run, params):
         "# GPT, 8.9 M parameters, on own documents · 163.8 K tokens\n",
         "**Validation loss 1.2346, perplexity 3.44, 0.4322 bits per byte.** A GPT of 8,912,345 parameters saw 163,840 "
         "tokens in 40 steps; on EPYC_9\\|24 \\*Core\\* that took 1:02:05.",
-        "on all 4,999 validation tokens but the first, an end-of-text, from which it starts: loss",
+        "on the 4,999 validation tokens that it predicts, all but the first, an end-of-text: loss 1.2346, ",
         "](plot.png)",
         "### After epoch 1\n\n**Prompt**\n\n> Once.\n\n**Continuation**\n\n> Story of epoch 1.\n\n(cut at 256 tokens)",
         "> Story of epoch 2.",

@@ -27,7 +27,7 @@ def write_report(params: Params) -> None:
         "## Loss and perplexity",
         loss_table(epochs),
         f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
-        f"on all {evaluation.valid_tokens:,} validation tokens but the first, an end-of-text, from which it starts: "
+        f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
         f"{_scores(evaluation)}.",
         "![Training and validation loss against the tokens seen](plot.png)",
         "## What the model writes",
