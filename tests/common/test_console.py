@@ -3,7 +3,7 @@
 import pytest
 
 from tinystories.common import console
-from tinystories.common.console import format_duration, info, progress, warn
+from tinystories.common.console import format_duration, info, plural, progress, warn
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ def test_info_and_warn_print_verbatim(capsys, words):
 )
 def test_format_duration(seconds, text):
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [(1, "story", "1 story"), (0, "story", "0 stories"), (2000, "entry", "2,000 entries"), (2, "token", "2 tokens")],
+)
+def test_plural(count, noun, text):
+    assert plural(count, noun) == text
 
 
 def test_progress_logs_now_and_then(capsys, monkeypatch):

@@ -94,7 +94,8 @@ def test_read_stories_blank_files(tmp_path):
 def test_read_stories_invalid_utf8(tmp_path, data, offset, block_size):
     with pytest.raises(UserError) as error:
         read(tmp_path, data, block_size)
-    assert str(error.value) == f"{tmp_path}/stories.txt: not UTF-8 at byte {offset}; save it as UTF-8"
+    start = f"{tmp_path}/stories.txt: not UTF-8 at byte {offset}; save it as UTF-8, or if it is from an older Windows: "
+    assert str(error.value) == f"{start}iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 
 
 def test_read_stories_characters_across_blocks(tmp_path):

@@ -50,3 +50,16 @@ def test_render_samples_without_prompts(model, tokenizer, small_params):
     sample = small_params.sample.model_copy(update={"prompts": ()})
     page = render_samples(model, tokenizer, sample, 0, "t")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Unprompted sample"]
+
+
+def test_render_samples_says_that_a_continuation_is_empty(model, tokenizer, small_params, monkeypatch):
+    written = [[0], [tokenizer.encode(" ").ids[0], 0], tokenizer.encode("One day").ids, [*tokenizer.encode("a").ids, 0]]
+    monkeypatch.setattr("tinystories.inference.samples.generate", lambda *_, **__: written)
+    page = render_samples(model, tokenizer, small_params.sample, 0, "t")
+    ends = [section.partition("**Continuation**")[2].strip() for section in page.split("\n## ")[1:]]
+    assert ends == [
+        "(the story ended at once)",
+        "(the story ended at once)",
+        "> One day\n\n(cut at 20 tokens)",
+        "> a\n\n(ended where the story ended)",
+    ]

@@ -17,10 +17,10 @@ def report(params: Params) -> str:
 def test_write_report_has_every_figure(run, params):
     text = report(params)
     for part in (
-        "# GPT, 8.9 M parameters, on own stories · 163.8 K tokens\n",
+        "# GPT, 8.9 M parameters, on own documents · 163.8 K tokens\n",
         "**Validation loss 1.2346, perplexity 3.44, 0.4322 bits per byte.** A GPT of 8,912,345 parameters saw 163,840 "
         "tokens in 40 steps; on EPYC_9\\|24 \\*Core\\* that took 1:02:05.",
-        "4,999 validation tokens",
+        "on the 4,999 validation tokens that it predicts, all but the first, an end-of-text: loss 1.2346, ",
         "](plot.png)",
         "### After epoch 1\n\n**Prompt**\n\n> Once.\n\n**Continuation**\n\n> Story of epoch 1.\n\n(cut at 256 tokens)",
         "> Story of epoch 2.",
@@ -118,3 +118,36 @@ def test_write_report_has_every_heading_of_a_page(run, params):
     text = report(params)
     assert "#### Prompt 1\n\n**Prompt**\n\n> Once." in text
     assert "#### Unprompted sample\n\n**Continuation**\n\n> A start." in text
+
+
+def test_write_report_names_documents_or_stories(run, params):
+    """As the corpus is: in the title, the table, and the notes below samples, but not in what the model wrote."""
+    own = "> One day, the story ended.\n\n(ended where the story ended)\n"
+    paths.FINAL_SAMPLES.write_text(f"# Final\n\n## Unprompted sample\n\n**Continuation**\n\n{own}")
+    text = report(params)
+    assert " documents | " in text and "own documents" in text and " stories |" not in text
+    assert "> One day, the story ended.\n\n(ended where the document ended)" in text
+    Manifest.read().model_copy(update={"source": "tinystories"}).write()
+    text = report(params)
+    assert " stories | " in text and "(ended where the story ended)" in text
+    assert "document" not in text
+
+
+def test_write_report_shows_the_final_sample_once(run, params):
+    """The last epoch's model is the finished one, so its sample is too, unless it was sampled otherwise since."""
+    assert "### After epoch 2" in report(params)
+    paths.FINAL_SAMPLES.write_text(sample_page("Final", "Once.", ["Story of epoch 2.", "Another end."]))
+    text = report(params)
+    assert text.count("> Story of epoch 2.") == 1
+    assert "### After epoch 1" in text and "### After epoch 2" not in text
+    page = sample_page("Final", "Once.", ["Story of epoch 1.", "Another end."])
+    paths.FINAL_SAMPLES.write_text(page)
+    assert report(params).count("> Story of epoch 1.") == 2  # an earlier epoch stays
+
+
+def test_write_report_shortens_a_long_list_of_files(run, params):
+    detail = {"train": [{"path": f"my/{number}.txt", "stories": 1} for number in range(500)]}
+    Manifest.read().model_copy(update={"detail": detail}).write()
+    text = report(params)
+    assert "my/19.txt\n- train.19.documents: 1\n" in text and "my/20.txt" not in text
+    assert "- 960 lines more: data/raw/manifest.json\n" in text

@@ -1,6 +1,10 @@
 """Source `files`: the user's paths, globs and URLs, the held-out split, and what is refused."""
 
+import gzip
 import hashlib
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ import pytest
 
 from tests.support.sources import STORIES, manifest, params, problem, splits, write
 from tinystories.common.paths import RAW_TRAIN
+from tinystories.sources import files
 from tinystories.sources.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -51,7 +56,7 @@ def test_prepare_files_both_given(capsys):
         "valid": [entry("valid.txt", Path("valid.txt"), 110)],
         "valid_also_in_train": 10,
     }
-    assert "warning: 10 stories of data.files.valid stand in data.files.train too" in capsys.readouterr().out
+    assert "warning: 10 documents of data.files.valid stand in data.files.train too" in capsys.readouterr().out
 
 
 def test_prepare_files_no_overlap_no_warning(capsys):
@@ -134,13 +139,16 @@ def test_prepare_files_url_errors(url, tmp_path):
         ({"train": "/dev/null"}, "data.files.train is '/dev/null'; that is no regular file"),
         ({"train": "x" * 5000}, "data.files.train is 'xxx"),
         ({"train": "~nobody-of-that-name/a"}, "data.files.train is '~nobody-of-that-name/a': "),
-        ({"train": "empty.txt"}, "data.files.train: empty.txt: empty; expected stories, each ended by a line <|endof"),
-        ({"train": "blank.txt"}, "data.files.train: blank.txt: no story; expected stories"),
-        ({"train": "[be]*.txt"}, "data.files.train: blank.txt and 1 more: no story"),
+        ({"train": "empty.txt"}, "data.files.train: empty.txt: empty; expected documents, each ended by a line <|end"),
+        ({"train": "blank.txt"}, "data.files.train: blank.txt: no text; expected documents"),
+        ({"train": "[be]*.txt"}, "data.files.train: blank.txt and 1 more: no text"),
         ({"train": "my.txt", "valid": "none.txt"}, "data.files.valid is 'none.txt'; no such file"),
         ({"train": "my.txt", "valid": "empty.txt"}, "data.files.valid: empty.txt: empty"),
         ({"train": "my.txt", "valid": "latin.txt"}, "data.files.valid: latin.txt: not UTF-8 at byte 3; save it as"),
-        ({"train": "my.txt", "held_out": 1e-9}, "data.files.held_out is 1e-09; of the 400 stories in data.files.train"),
+        (
+            {"train": "my.txt", "held_out": 1e-9},
+            "data.files.held_out is 1e-09; that leaves none to validate on of 400",
+        ),
     ],
 )
 def test_prepare_files_errors(section, message):
@@ -161,7 +169,103 @@ def test_prepare_files_unreadable_file(monkeypatch):
 
 
 def test_prepare_files_one_story_leaves_a_split_empty():
-    write(Path("my.txt"), ["The only story."])
-    assert "of the 1 stories in data.files.train that leaves none to " in problem(
-        params("files", train="my.txt", held_out=0.5)
+    write(Path("my.txt"), ["The only story.", ""])
+    message = problem(params("files", train="my.txt", held_out=0.5))
+    assert "of 1 document in data.files.train; give more documents or data.files.valid" in message
+    assert "dvc exp run" not in message
+
+
+def held_out_share(message: str) -> float:
+    return float(message.split("dvc exp run -S data.files.held_out=")[1])
+
+
+@pytest.mark.parametrize("count", [5, 20])
+def test_prepare_files_suggests_a_share_that_works(count):
+    write(Path("my.txt"), STORIES[:count])
+    share = held_out_share(problem(params("files", train="my.txt", held_out=1e-9)))
+    prepare(params("files", train="my.txt", held_out=share))
+    assert all(splits()) and len([*splits()[0], *splits()[1]]) == count
+
+
+def test_prepare_files_suggests_a_lower_share():
+    low = [story for story in STORIES if hashlib.sha256(story.encode()).digest()[0] < 100]
+    write(Path("my.txt"), low)
+    message = problem(params("files", train="my.txt", held_out=0.5))
+    assert f"that leaves none to train on of {len(low)} documents" in message
+    prepare(params("files", train="my.txt", held_out=held_out_share(message)))
+    assert all(splits())
+
+
+def test_prepare_files_one_document_a_file():
+    """No file has a separator, and some are larger than one that stands alone may be."""
+    for number in range(20):
+        write(Path(f"my/{number}.txt"), [f"Book {number}.\n\n" + "The end. " * (200_000 if number == 3 else 2)])
+    prepare(params("files", train="my/*.txt", held_out=0.2))
+    assert sum(map(len, splits())) == 20 and all(splits())
+    assert [file["stories"] for file in manifest()["detail"]["train"]] == [1] * 20
+
+
+@pytest.mark.parametrize("text", ["One.\nTwo.\nThree.\n", "One\ntwo.\n\nThree.\n\nFour.\n"])
+def test_prepare_files_no_separator(here, text):
+    """The command in the message separates the documents."""
+    Path("my text.txt").write_text(text)
+    message = problem(params("files", train="my text.txt", held_out=0.5))
+    found = (
+        f"my text.txt: no <|endoftext|> in {len(text)} bytes, so it is one document and leaves none to validate on; "
     )
+    assert message.startswith(f"data.files.train: {found}")
+    (command,) = re.findall(r"where each \w+ is one: (awk .*?)\), or give a file for each", message)
+    subprocess.run(command, shell=True, check=True)
+    write(Path("valid.txt"), ["Another."])
+    prepare(params("files", train="my text.separated.txt", valid="valid.txt"))
+    assert splits()[0] == re.split(r"\n\n" if "\n\n" in text else r"\n", text.strip())
+
+
+def test_prepare_files_no_separator_beside_validation_files(monkeypatch):
+    """A single document is taken where it is small, or ends with the separator."""
+    monkeypatch.setattr(files, "MAX_UNSEPARATED_BYTES", 1000)
+    write(Path("valid.txt"), ["Another."])
+    write(Path("my.txt"), ["Once. " * 100])
+    prepare(params("files", train="my.txt", valid="valid.txt"))
+    assert splits() == (["Once. " * 99 + "Once."], ["Another."])
+    for key, given in (("train", ("my.txt", "valid.txt")), ("valid", ("valid.txt", "my.txt"))):
+        write(Path("my.txt"), ["Once. " * 500])
+        shutil.rmtree("data")
+        message = problem(params("files", train=given[0], valid=given[1]))
+        assert message.startswith(f"data.files.{key}: my.txt: no <|endoftext|> in 3,000 bytes, so it is one document; ")
+        assert message.endswith("if it is one, end it with that line, too")
+        write(Path("my.txt"), ["Once. " * 500, ""])
+        prepare(params("files", train=given[0], valid=given[1]))
+
+
+def test_prepare_files_no_separator_in_a_huge_file(monkeypatch):
+    """Only its beginning is read for that."""
+    monkeypatch.setattr(files, "MAX_STORY_BYTES", 1001)
+    Path("my.txt").write_text("é" * 5000)
+    assert "my.txt: no <|endoftext|> in 10,000 bytes" in problem(params("files", train="my.txt"))
+
+
+def test_prepare_files_other_formats_before_any_download(url):
+    Path("my.txt").write_bytes(gzip.compress(b"Once."))
+    message = problem(params("files", train=f"{url}/none.txt", valid="my.txt"))
+    assert message.startswith("data.files.valid: my.txt: looks like gzip; ")
+
+
+def test_prepare_files_other_format_behind_a_url(url, tmp_path):
+    (tmp_path / "served/a.txt.gz").write_bytes(gzip.compress(b"Once."))
+    assert problem(params("files", train=f"{url}/a.txt.gz")) == (
+        f"data.files.train: {url}/a.txt.gz: looks like gzip; expected plain text in UTF-8; "
+        "download it and run: gunzip < a.txt.gz > a.txt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "found"), [(1, "1 document to train on (0.0 kB)"), (3, "3 documents to train on (0.1 kB)")]
+)
+def test_prepare_counts_agree_in_number(capsys, count, found):
+    write(Path("my.txt"), STORIES[:count])
+    write(Path("valid.txt"), STORIES[:1])
+    prepare(params("files", train="my.txt", valid="valid.txt"))
+    output = capsys.readouterr().out
+    assert output.endswith("), 1 to validate on\n") and found in output
+    assert "warning: 1 document of data.files.valid stands in data.files.train too" in output

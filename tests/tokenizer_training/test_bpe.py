@@ -40,13 +40,14 @@ def test_train_tokenizer_too_few_words(stories):
         train_tokenizer(["a cat sat. a cat sat."], 400, total_bytes=1)
     message = str(caught.value)
     assert "tokenizer.vocab_size is 400" in message
-    possible = int(message.split("give only ")[1].split(" entries")[0])
+    possible = int(message.split("gives only ")[1].split(" entries")[0])
+    assert message.endswith(f"; take more text, or: dvc exp run -S tokenizer.vocab_size={possible}")
     assert 257 < possible < 280
     assert train_tokenizer(["a cat sat. a cat sat."], possible, total_bytes=1).get_vocab_size() == possible
 
 
 def test_train_tokenizer_no_stories():
-    with pytest.raises(UserError, match="give only 257 entries"):
+    with pytest.raises(UserError, match="gives only 257 entries"):
         train_tokenizer([], 300, total_bytes=1)
 
 

@@ -147,6 +147,11 @@ class Manifest(JsonFile):
     train: StoryFile
     valid: StoryFile
 
+    @property
+    def noun(self) -> str:
+        """What a text of the corpus is called: what a user brings need not be a story."""
+        return "document" if self.source == "files" else "story"
+
 
 class TokenFile(Values):
     """A token file: counts of tokens, of stories and of UTF-8 bytes of story text, and its sha256 in hexadecimal."""

@@ -30,6 +30,13 @@ def escape_control(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: `1 story`, `2,000 stories`, `0 documents`."""
+    if count != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun}"
+
+
 def format_duration(seconds: float) -> str:
     """Format seconds as `8 s`, `3:05` or `1:02:45`."""
     whole = round(seconds)

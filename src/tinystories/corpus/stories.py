@@ -17,6 +17,7 @@ BLOCK_BYTES = 1 << 20
 MAX_STORY_BYTES = 1 << 24
 
 _SEPARATOR = SEPARATOR.encode()
+_SAVE_AS_UTF_8 = "save it as UTF-8, or if it is from an older Windows: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 _STORY_END = f"\n{SEPARATOR}\n"
 # Whitespace, and the byte order mark: a file joined from several has one at the start of each.
 _STRIP = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
@@ -57,7 +58,7 @@ def read_stories(
                 elif len(rest) > MAX_STORY_BYTES:
                     raise UserError(
                         f"{name}: no {SEPARATOR} in the {len(rest):,} bytes after byte {offset:,}; "
-                        "each story should end with a line of that"
+                        "each document should end with a line of that"
                     )
             yield from _stories(rest, offset, name)
     except OSError as error:
@@ -69,7 +70,7 @@ def _stories(data: bytearray, offset: int, name: str) -> list[str]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; save it as UTF-8") from None
+        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {_SAVE_AS_UTF_8}") from None
     data.clear()
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tokenizers import Tokenizer
 
+from tinystories.common.console import plural
 from tinystories.common.params import Sample
 from tinystories.common.special_tokens import END_OF_TEXT_ID
 from tinystories.inference.generate import generate
@@ -30,11 +31,12 @@ def render_samples(
             parts += [f"## Prompt {number}", "**Prompt**", _quote(prompt), "**Continuation**"]
         else:
             parts += ["## Unprompted sample", "**Continuation**"]
-        ended = new[-1] == END_OF_TEXT_ID
-        parts += [
-            _quote(tokenizer.decode(new)),
-            "(ended where the story ended)" if ended else f"(cut at {sample.max_new_tokens} tokens)",
-        ]
+        text, ended = tokenizer.decode(new), new[-1] == END_OF_TEXT_ID
+        if ended and not text.strip():
+            parts.append("(the story ended at once)")
+        else:
+            cut = f"(cut at {plural(sample.max_new_tokens, 'token')})"
+            parts += [_quote(text), "(ended where the story ended)" if ended else cut]
     return "\n\n".join(parts) + "\n"
 
 

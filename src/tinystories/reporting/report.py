@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, Manifest, Run, TokenMeta, TrainMetrics
-from tinystories.common.console import format_duration
+from tinystories.common.console import format_duration, plural
 from tinystories.common.epochs import evenly_spaced
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
@@ -13,24 +13,27 @@ from tinystories.reporting.markdown import escape, flatten, table
 from tinystories.reporting.samples import epoch_samples, final_samples
 
 MAX_EPOCHS_IN_TABLE = 50
-SOURCES = {"embedded": "embedded stories", "files": "own stories"}
+MAX_DETAIL_LINES = 40
+SOURCES = {"embedded": "embedded stories", "files": "own documents"}
 
 
 def write_report(params: Params) -> None:
     """Write `reports/report.md`. Errors: UserError where a file of an earlier stage is missing or damaged."""
     epochs, train, evaluation, run = EpochRow.read_table(), TrainMetrics.read(), Evaluation.read(), Run.read()
+    noun = Manifest.read().noun
     parts = [
         f"# {run_title(params)}",
         _result(train, evaluation, run),
         "## Loss and perplexity",
         loss_table(epochs),
         f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
-        f"on all {evaluation.valid_tokens:,} validation tokens: {_scores(evaluation)}.",
+        f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
+        f"{_scores(evaluation)}.",
         "![Training and validation loss against the tokens seen](plot.png)",
         "## What the model writes",
-        *epoch_samples(len(epochs)),
+        *epoch_samples(len(epochs), noun),
         "### The finished model",
-        *final_samples(),
+        *final_samples(noun),
         "## What ran, on what, for how long",
         _run_table(run, train, epochs),
         "## Data",
@@ -73,8 +76,8 @@ def loss_table(epochs: list[EpochRow]) -> str:
 
 def _result(train: TrainMetrics, evaluation: Evaluation, run: Run) -> str:
     return (
-        f"**Validation {_scores(evaluation)}.** A GPT of {train.parameters:,} parameters saw {train.tokens:,} tokens "
-        f"in {train.steps:,} steps; on {escape(run.environment.device_name)} "
+        f"**Validation {_scores(evaluation)}.** A GPT of {train.parameters:,} parameters saw "
+        f"{plural(train.tokens, 'token')} in {plural(train.steps, 'step')}; on {escape(run.environment.device_name)} "
         f"that took {format_duration(train.seconds)}."
     )
 
@@ -114,17 +117,23 @@ def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:
 
 def _data() -> str:
     manifest, meta = Manifest.read(), TokenMeta.read()
+    texts = "documents" if manifest.noun == "document" else "stories"
     files, tokens = (manifest.train, manifest.valid), (meta.train, meta.valid)
     rows = [
-        ("stories", *(f"{file.stories:,}" for file in files)),
+        (texts, *(f"{file.stories:,}" for file in files)),
         ("bytes", *(f"{file.bytes:,}" for file in files)),
         ("tokens", *(f"{split.tokens:,}" for split in tokens)),
         ("bytes per token", *(f"{split.bytes / split.tokens:.3f}" for split in tokens)),
         ("sha256", *(file.sha256[:12] for file in files)),
     ]
     source = f"Source: {escape(manifest.source)}. Vocabulary: {meta.vocab_size:,} tokens."
-    detail = "\n".join(f"- {escape(key)}: {escape(value)}" for key, value in flatten(manifest.detail))
-    return "\n\n".join(filter(None, (source, detail, table(("", "training", "validation"), rows, align=str.rjust))))
+    detail = [(key.replace(".stories", f".{texts}"), value) for key, value in flatten(manifest.detail)]
+    lines = [f"- {escape(key)}: {escape(value)}" for key, value in detail]
+    if len(lines) > MAX_DETAIL_LINES:  # one document a file: thousands of files
+        lines[MAX_DETAIL_LINES:] = [f"- {len(lines) - MAX_DETAIL_LINES:,} lines more: {paths.RAW_MANIFEST}"]
+    return "\n\n".join(
+        filter(None, (source, "\n".join(lines), table(("", "training", "validation"), rows, align=str.rjust)))
+    )
 
 
 def _instructions(params: Params, commit: str | None) -> str:
@@ -140,8 +149,8 @@ model = AutoModelForCausalLM.from_pretrained("models/checkpoint")
 tokenizer = AutoTokenizer.from_pretrained("models/checkpoint")
 prompt = tokenizer("Once upon a time", return_tensors="pt")
 choice = {{"do_sample": True, "top_k": {sample.top_k}, "temperature": {sample.temperature}}}
-story = model.generate(**prompt, **choice, max_new_tokens={sample.max_new_tokens})
-print(tokenizer.decode(story[0], skip_special_tokens=True))
+text = model.generate(**prompt, **choice, max_new_tokens={sample.max_new_tokens})
+print(tokenizer.decode(text[0], skip_special_tokens=True))
 ```
 
 To run it again, and to change something (with the values of the table above in params.yaml):

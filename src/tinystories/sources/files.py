@@ -1,7 +1,10 @@
-"""The user's own stories: paths, globs and URLs, read, checked and written in the canonical form."""
+"""The user's own text: paths, globs and URLs, read, checked and written in the canonical form."""
 
+import codecs
 import glob
 import hashlib
+import math
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from tinystories.common.artifacts import Manifest
-from tinystories.common.console import ProgressBar, progress, warn
+from tinystories.common.console import ProgressBar, plural, progress, warn
 from tinystories.common.errors import UserError
 from tinystories.common.params import FilesSource
 from tinystories.common.paths import DOWNLOADS, RAW_TRAIN, RAW_VALID, repository_root
 from tinystories.common.urls import is_address
-from tinystories.corpus.stories import StoryWriter, read_stories, story_writer
+from tinystories.corpus.stories import MAX_STORY_BYTES, SEPARATOR, StoryWriter, read_stories, story_writer
 from tinystories.sources.download import fetch, public_url
+from tinystories.sources.formats import refuse_other_formats
+
+# A file alone, with more than this and without a separator, is hardly meant as one document: a novel has half of it.
+MAX_UNSEPARATED_BYTES = 1_000_000
 
 
 @dataclass
@@ -51,23 +58,63 @@ class UserFile:
 def prepare_files(source: FilesSource) -> Manifest:
     """Read the user's files and write them in the canonical form.
 
-    Errors: UserError for a file that is missing, not readable or without stories, and for an empty split.
+    A file without separators is one document. Errors: UserError for a file that is missing, not readable, of another
+    format or without text, one that alone has no separator, and for an empty split.
     """
     train = _resolve_inputs("data.files.train", source.train)
     valid = _resolve_inputs("data.files.valid", source.valid) if source.valid.strip() else []
+    _check(train, valid, downloaded=False)
+    with _downloaded(train + valid):
+        _check(train, valid, downloaded=True)
+        return _write(train, valid, source.held_out)
+
+
+def _check(train: list[UserFile], valid: list[UserFile], downloaded: bool) -> None:
+    """Check what the files look like, those given as URLs or the others. Errors: UserError."""
+    for files in (train, valid):
+        for file in files:
+            if bool(file.url) == downloaded:
+                refuse_other_formats(file.key, file.name, file.path, url=downloaded)
+                if len(files) == 1:
+                    _check_separated(file, alone=not valid)
+
+
+def _check_separated(file: UserFile, alone: bool) -> None:
+    """Refuse one file for a split that has no separator: always where it is for both (`alone`), else a large one."""
+    try:
+        with file.path.open("rb") as opened:
+            data = opened.read(MAX_STORY_BYTES)
+        codecs.getincrementaldecoder("utf-8")().decode(data, final=len(data) < MAX_STORY_BYTES)
+    except (OSError, UnicodeDecodeError):
+        return  # left to what reads it
+    if SEPARATOR.encode() in data or not data.strip() or not (alone or len(data) > MAX_UNSEPARATED_BYTES):
+        return
+    piece, mode = ("paragraph", "-v RS= ") if b"\n\n" in data or b"\n\r\n" in data else ("line", "")
+    old = Path(file.name).name if file.url else file.name
+    new = f"{old.removesuffix('.txt')}.separated.txt"
+    awk = f"awk {mode}'1; {{print \"{SEPARATOR}\"}}' {shlex.quote(old)} > {shlex.quote(new)}"
+    one = "give data.files.valid" if alone else "end it with that line, too"
+    raise UserError(
+        f"{file.key}: {file.name}: no {SEPARATOR} in {plural(file.path.stat().st_size, 'byte')}, so it is one document"
+        f"{' and leaves none to validate on' if alone else ''}; end each document with a line {SEPARATOR} (where each "
+        f"{piece} is one: {awk}), or give a file for each ('my/*.txt'), which needs no such line; if it is one, {one}"
+    )
+
+
+def _write(train: list[UserFile], valid: list[UserFile], held_out: float) -> Manifest:
+    """Write both splits. Errors: UserError."""
     with (
-        _downloaded(train + valid),
         story_writer(RAW_TRAIN) as train_writer,
         story_writer(RAW_VALID) as valid_writer,
-        progress("Reading stories", total=sum(file.path.stat().st_size for file in train + valid)) as bar,
+        progress("Reading documents", total=sum(file.path.stat().st_size for file in train + valid)) as bar,
     ):
         detail: dict[str, Any]
         if valid:
             overlap = _write_both(train, valid, train_writer, valid_writer, bar)
             detail = {"valid": [file.entry() for file in valid], "valid_also_in_train": overlap}
         else:
-            _write_split(train, source.held_out, train_writer, valid_writer, bar)
-            detail = {"held_out": source.held_out}
+            _write_split(train, held_out, train_writer, valid_writer, bar)
+            detail = {"held_out": held_out}
         detail = {"train": [file.entry() for file in train], **detail}
         return Manifest(source="files", detail=detail, train=train_writer.finish(), valid=valid_writer.finish())
 
@@ -85,7 +132,9 @@ def _write_both(
         train_writer.write(story)
         only_valid.discard(_hash(story))
     if overlap := distinct - len(only_valid):
-        warn(f"{overlap:,} stories of data.files.valid stand in data.files.train too; the validation loss flatters")
+        stand = "stand" if overlap > 1 else "stands"
+        found = f"{plural(overlap, 'document')} of data.files.valid {stand} in data.files.train too"
+        warn(f"{found}; the validation loss flatters")
     return overlap
 
 
@@ -93,15 +142,20 @@ def _write_split(
     files: list[UserFile], held_out: float, train_writer: StoryWriter, valid_writer: StoryWriter, bar: ProgressBar
 ) -> None:
     """Hold out a fraction of the stories by their hash: order and copies do not change the split of a story."""
+    smallest, largest = 2**64, 0
     for story in _read(files, bar):
-        (valid_writer if _hash(story) < held_out * 2**64 else train_writer).write(story)
-    stories = sum(file.stories for file in files)
-    for writer, purpose in ((valid_writer, "to validate on"), (train_writer, "to train on")):
-        if not writer.stories:
-            raise UserError(
-                f"data.files.held_out is {held_out:g}; of the {stories:,} stories in data.files.train that leaves "
-                f"none {purpose}; give more stories, another share, or data.files.valid"
-            )
+        position = _hash(story)
+        smallest, largest = min(smallest, position), max(largest, position)
+        (valid_writer if position < held_out * 2**64 else train_writer).write(story)
+    purpose = "to train on" if valid_writer.stories else "to validate on"
+    if not (valid_writer.stories and train_writer.stories):
+        share = math.floor(smallest / 2**64 * 100 + 1) / 100  # holds out the first one at least
+        another = f", or: dvc exp run -S data.files.held_out={share:g}" if share <= min(largest / 2**64, 0.5) else ""
+        raise UserError(
+            f"data.files.held_out is {held_out:g}; that leaves none {purpose} of "
+            f"{plural(sum(file.stories for file in files), 'document')} in data.files.train; "
+            f"give more documents or data.files.valid{another}"
+        )
 
 
 def _read(files: list[UserFile], bar: ProgressBar) -> Iterator[str]:
@@ -110,8 +164,8 @@ def _read(files: list[UserFile], bar: ProgressBar) -> Iterator[str]:
         yield from file.read(bar)
     if not any(file.stories for file in files):
         named = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
-        found = "no story" if any(file.bytes for file in files) else "empty"
-        raise UserError(f"{files[0].key}: {named}: {found}; expected stories, each ended by a line <|endoftext|>")
+        found = "no text" if any(file.bytes for file in files) else "empty"
+        raise UserError(f"{files[0].key}: {named}: {found}; expected documents, each ended by a line {SEPARATOR}")
 
 
 def _hash(story: str) -> int:

@@ -1,6 +1,6 @@
 """Stage `download`: get the stories from the source that `data.source` names."""
 
-from tinystories.common.console import info
+from tinystories.common.console import info, plural
 from tinystories.common.params import Params
 from tinystories.common.paths import RAW_MANIFEST
 
@@ -26,4 +26,5 @@ def prepare(params: Params) -> None:
             manifest = prepare_files(params.data.files)
     manifest.write()
     train, valid = manifest.train, manifest.valid
-    info(f"{train.stories:,} stories to train on ({train.bytes / 1e6:,.1f} MB), {valid.stories:,} to validate on")
+    size = f"{train.bytes / 1e6:,.1f} MB" if train.bytes >= 1e5 else f"{train.bytes / 1e3:,.1f} kB"
+    info(f"{plural(train.stories, manifest.noun)} to train on ({size}), {valid.stories:,} to validate on")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from tinystories.common.artifacts import TokenFile, TokenMeta
+from tinystories.common.console import plural
 from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
 from tinystories.common.params import MAX_VOCAB_SIZE
@@ -23,6 +24,8 @@ TOKEN_DTYPE = np.dtype("<u2")  # a token in a token file
 END_OF_TEXT_BYTES = np.asarray([END_OF_TEXT_ID], dtype=TOKEN_DTYPE).tobytes()
 BLOCK_TOKENS = 2**20  # counted at once
 
+_AGAIN = "run the stage tokenize_to_memmap again"
+
 
 def open_tokens(path: Path, entry: TokenFile, vocab_size: int) -> TokenArray:
     """Map a token file into memory, checked against its entry in meta.json. Shape: (tokens,).
@@ -30,19 +33,19 @@ def open_tokens(path: Path, entry: TokenFile, vocab_size: int) -> TokenArray:
     The sha256 takes a second for the whole of TinyStories. Errors: UserError where the file is missing, cut or altered,
     or holds a token beyond the vocabulary.
     """
-    again = "run the stage tokenize_to_memmap again"
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage tokenize_to_memmap") from None
     if size != entry.tokens * TOKEN_DTYPE.itemsize:
-        raise UserError(f"{path}: {size:,} bytes, but meta.json says {entry.tokens:,} tokens of 2 bytes; {again}")
+        found, expected = plural(size, "byte"), plural(entry.tokens, "token")
+        raise UserError(f"{path}: {found}, but meta.json says {expected} of 2 bytes; {_AGAIN}")
     if sha256_of(path) != entry.sha256:
-        raise UserError(f"{path}: its sha256 is not the one in meta.json; {again}")
+        raise UserError(f"{path}: its sha256 is not the one in meta.json; {_AGAIN}")
     tokens = np.memmap(path, dtype=TOKEN_DTYPE, mode="r")
     largest = int(tokens.max())
     if largest >= min(vocab_size, MAX_VOCAB_SIZE):
-        raise UserError(f"{path}: holds token {largest:,}, but the vocabulary has {vocab_size:,} entries; {again}")
+        raise UserError(f"{path}: holds token {largest:,}, but the vocabulary has {vocab_size:,} entries; {_AGAIN}")
     return tokens
 
 
@@ -60,8 +63,8 @@ def check_counts(path: Path, tokens: TokenArray, entry: TokenFile, tokenizer: To
     stories, text_bytes = int(counts[END_OF_TEXT_ID]) - 1, int(counts @ sizes)
     if (stories, text_bytes) != (entry.stories, entry.bytes):
         raise UserError(
-            f"{path}: {stories:,} stories of {text_bytes:,} bytes, but meta.json says {entry.stories:,} stories of "
-            f"{entry.bytes:,} bytes; run the stage tokenize_to_memmap again"
+            f"{path}: {plural(stories, 'story')} of {plural(text_bytes, 'byte')}, but meta.json says "
+            f"{plural(entry.stories, 'story')} of {plural(entry.bytes, 'byte')}; {_AGAIN}"
         )
 
 

@@ -53,10 +53,11 @@ def train_tokenizer(stories: Iterable[str], vocab_size: int, total_bytes: int) -
 
         tokenizer.train_from_iterator(counted(), trainer=trainer)
     tokenizer.pre_tokenizer = pre_tokenizer
-    if tokenizer.get_vocab_size() != vocab_size:
+    possible = tokenizer.get_vocab_size()
+    if possible != vocab_size:
         raise UserError(
-            f"tokenizer.vocab_size is {vocab_size:,}, but the training stories give only "
-            f"{tokenizer.get_vocab_size():,} entries; lower it to that or take more stories"
+            f"tokenizer.vocab_size is {vocab_size:,}, but the training text gives only {possible:,} entries; "
+            f"take more text, or: dvc exp run -S tokenizer.vocab_size={possible}"
         )
     return tokenizer
 

@@ -8,7 +8,7 @@ import torch
 
 from tinystories.common import paths
 from tinystories.common.artifacts import MAX_VALUE, EpochRow, HistoryRow
-from tinystories.common.console import ProgressBar, info, progress
+from tinystories.common.console import ProgressBar, info, plural, progress
 from tinystories.common.epochs import epochs_with_samples
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
@@ -24,7 +24,7 @@ from tinystories.tracking.mlflow_run import Status
 from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
 from tinystories.training.conditions import conditions_to_resume, find_conditions, use_threads
-from tinystories.training.data import TrainingData, open_data
+from tinystories.training.data import TrainingData, open_data, warn_of_many_passes
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.retention import prune
@@ -137,12 +137,14 @@ class Trainer:
     def _log_config(self) -> None:
         state, environment = self._state, self._state.environment
         info(
-            f"{self._step.model.parameter_count():,} parameters, {self._params.train.steps:,} steps of "
-            f"{self._tokens(1):,} tokens on {environment['device_name']}, {environment['precision']}"
+            f"{self._step.model.parameter_count():,} parameters, {plural(self._params.train.steps, 'step')} of "
+            f"{plural(self._tokens(1), 'token')} on {environment['device_name']}, {environment['precision']}"
             f"{', compiled' if environment['compiled'] else ''}"
         )
         if state.step:
             info(f"Resuming from step {state.step:,}, where this training was stopped.")
+        else:
+            warn_of_many_passes(self._params, self._data)
 
     def _train(self) -> None:
         state, train = self._state, self._params.train
