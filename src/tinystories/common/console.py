@@ -11,18 +11,23 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 LOG_EVERY_SECONDS = 15.0
 REDRAW_EVERY_SECONDS = 0.1
 
-_console = Console(highlight=False, soft_wrap=True, emoji=False)
+_console = Console(highlight=False, soft_wrap=True, emoji=False)  # a log keeps its lines whole
 
 
 def info(message: str) -> None:
     """Print one line, or a table, above the progress bar if there is one."""
-    _console.print("\n".join(map(escape_control, message.split("\n"))), markup=False)
+    _print("\n".join(map(escape_control, message.split("\n"))))
 
 
 def warn(message: str) -> None:
     """Print one line that begins with `warning:`."""
-    style = "yellow" if _console.is_terminal else None
-    _console.print(f"warning: {escape_control(message)}", style=style, markup=False)
+    _print(f"warning: {escape_control(message)}", "yellow" if _console.is_terminal else None)
+
+
+def _print(text: str, style: str | None = None) -> None:
+    """Print: on a terminal with lines that break between words, but not within a path or address that is too long."""
+    whole = not _console.is_terminal
+    _console.print(text, style=style, markup=False, soft_wrap=whole, overflow="ignore", crop=False)
 
 
 def escape_control(text: str) -> str:

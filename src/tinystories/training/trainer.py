@@ -138,6 +138,8 @@ class Trainer:
         )
         if state.step:
             info(f"Resuming from step {state.step:,}, where this training was stopped.")
+        if environment["compiled"] and state.step < self._params.train.steps:
+            info("Compiling the training step: up to a minute and a half the first time, later some seconds.")
 
     def _train(self) -> None:
         state, train = self._state, self._params.train
