@@ -40,31 +40,30 @@ mytext: check-files check $(VENV)/.installed
 	@$(NEXT)
 
 define STOPPED
-echo "Stopped; the reason stands above. When it is mended, the same command goes on from there."; exit 1
+echo "Stopped; the reason stands above. The same command goes on from there."; exit 1
 endef
 
 define NEXT
 echo; \
-echo "params.yaml now holds the values of this small run: what follows varies them."; \
-echo "Next: source $(BIN)/activate; mlflow ui; dvc exp run -S train.epochs=3"; \
-[ -z "$(NAMELESS)" ] || echo "First, because experiments are commits and git has no name for you:" \
-	"git config user.name you; git config user.email you@example.org"; \
-"$${SHELL:-/bin/sh}" -c : >/dev/null 2>&1 || echo "First, because DVC runs its stages with $$SHELL," \
-	"which runs nothing: export SHELL=/bin/sh"
+echo "params.yaml holds the values of this small run now; what follows varies them."; \
+[ -z "$(NAMELESS)" ] || { echo "Experiments are commits, and git has no name for you yet:"; \
+	echo "    git config user.name you"; echo "    git config user.email you@example.org"; }; \
+"$${SHELL:-/bin/sh}" -c : >/dev/null 2>&1 || { echo "DVC runs stages with $$SHELL, which runs nothing:"; \
+	echo "    export SHELL=/bin/sh"; }; \
+echo "Next:"; echo "    source $(BIN)/activate"; echo "    mlflow ui"; echo "    dvc exp run -S train.epochs=3"
 endef
 
 check:
-	@[ -w . ] || { echo "$(CURDIR) is read-only; clone the repository to a place where you may write"; exit 1; }
+	@[ -w . ] || { echo "This directory is read-only; clone the repository to one where you may write"; exit 1; }
 	@git rev-parse --verify --quiet HEAD >/dev/null || \
-		{ echo "$(CURDIR) is no git clone with a commit that you may read; DVC needs one: git clone, or git init and commit"; \
-		exit 1; }
+		{ echo "DVC needs a git repository with a commit: git clone, or git init and git commit"; exit 1; }
 
 check-files:
 	@[ -n "$(FILES)" ] || { echo "Which files? make mytext FILES='my_stories/*.txt'"; exit 1; }
 
 check-reference:
-	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not as committed, so this is not the reference run." \
-		"For that: git checkout params.yaml. For the file as it is: dvc repro"; exit 1; }
+	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not as committed: git checkout params.yaml first," \
+		"or \`dvc repro\` for the file as it is"; exit 1; }
 
 test: $(VENV)/.installed-dev
 	$(RUN) python -m pytest $(ARGS)
@@ -74,7 +73,7 @@ test-fast: $(VENV)/.installed-dev
 
 reproduce: check check-reference $(VENV)/.installed
 	$(RUN) dvc repro
-	@echo "params.yaml now holds the reference run: what follows is of its size. A small one again: make quickstart"
+	@echo "What follows is of this size, until: make quickstart"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -101,7 +100,7 @@ torture: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later, as in `make PYTHON=python3.12 quickstart`" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@echo "Installing PyTorch and the rest into $(VENV), 1.8 GB: 2 to 3 minutes, once"
+	@echo "Installing PyTorch and the rest into $(VENV), 1.8 GB or more: 2 to 3 minutes, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@

@@ -1,6 +1,7 @@
 """Messages and progress: a live progress bar on a terminal, a plain line every few seconds in a log."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +26,17 @@ def warn(message: str) -> None:
 
 
 def _print(text: str, style: str | None = None) -> None:
-    """Print: on a terminal with lines that break between words, but not within a path or address that is too long."""
-    whole = not _console.is_terminal
-    _console.print(text, style=style, markup=False, soft_wrap=whole, overflow="ignore", crop=False)
+    """Print: on a terminal with lines that break between words, but never within a path, an address or a table."""
+    lines = text.split("\n")
+    if _console.is_terminal:
+        lines = [part for line in lines for part in _wrap(line, _console.width)]
+    _console.print("\n".join(lines), style=style, markup=False)
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    if len(line) <= width or line.startswith("|"):
+        return [line]
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def escape_control(text: str) -> str:
