@@ -1,6 +1,5 @@
 """What a fresh machine lacks, and the presets. Needs make, git and DVC; the one that mounts a disk, the right to."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -11,21 +10,13 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from tests.conftest import SmallDisk
-from tests.support.repository import ROOT, SMALL, Repository
+from tests.support.repository import ROOT, SMALL, Repository, preset
 
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 # As `make` has them after its installation.
 INSTALLED = ["-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}"]
 IN_SECONDS = "SMALL=" + " ".join(
     f"{key}={value}" for key, value in SMALL.items() if not key.startswith("data.") and key != "sample.prompts"
 )
-
-
-def preset(name: str) -> list[str]:
-    """The changes that one of the Makefile's variables makes."""
-    found = re.search(rf"^{name} := ((?:.*\\\n)*.*)$", MAKEFILE, flags=re.MULTILINE)
-    assert found
-    return found[1].replace("\\\n", " ").split()
 
 
 @pytest.fixture

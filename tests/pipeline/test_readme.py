@@ -8,8 +8,7 @@ import subprocess
 import sys
 import urllib.request
 
-from tests.pipeline.test_makefile import preset
-from tests.support.repository import ROOT, Repository
+from tests.support.repository import ROOT, Repository, preset
 
 PORT = 5917
 README = (ROOT / "README.md").read_text(encoding="utf-8")
