@@ -196,4 +196,4 @@ def test_train_says_that_it_compiles(params, no_run, monkeypatch, capsys, compil
     monkeypatch.setattr(torch, "compile", lambda function: function)
     params = params.model_copy(update={"train": params.train.model_copy(update={"compile": compiles})})
     train(params, None)
-    assert ("Compiling the training step: up to" in capsys.readouterr().out) == (compiles == "on")
+    assert ("Compiling the training step: about" in capsys.readouterr().out) == (compiles == "on")

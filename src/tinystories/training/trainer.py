@@ -139,7 +139,7 @@ class Trainer:
         if state.step:
             info(f"Resuming from step {state.step:,}, where this training was stopped.")
         if environment["compiled"] and state.step < self._params.train.steps:
-            info("Compiling the training step: up to a minute and a half the first time, later some seconds.")
+            info("Compiling the training step: about a minute the first time, then some seconds.")
 
     def _train(self) -> None:
         state, train = self._state, self._params.train
