@@ -56,7 +56,7 @@ endef
 check:
 	@[ -w . ] || { echo "This directory is read-only; clone the repository to one where you may write"; exit 1; }
 	@git rev-parse --verify --quiet HEAD >/dev/null || \
-		{ echo "DVC needs a git repository with a commit: git clone, or git init and git commit"; exit 1; }
+		{ echo "git finds no commit here, and DVC needs one: git clone, or git init and commit"; exit 1; }
 
 check-files:
 	@[ -n "$(FILES)" ] || { echo "Which files? make mytext FILES='my_stories/*.txt'"; exit 1; }
