@@ -1,7 +1,8 @@
 # make quickstart   environment, then the whole pipeline on embedded stories, a small model, on a CPU, in minutes
+# make mytext FILES='my_stories/*.txt'   the same on your own stories, with a model of the same size
 # make test         environment, then the test suite
 # make test-fast    environment, then its tests that are neither slow nor run DVC: under two minutes on two cores
-# make reproduce    environment, then `dvc repro`: what params.yaml says, as committed the reference run
+# make reproduce    environment, then the reference run, which is params.yaml as committed
 # make lint         environment, then formatting, style and types
 # make bench        environment, then the benchmarks on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
@@ -11,22 +12,58 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The stages call `python`: it must be the environment's.
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+# The stages call `python`: it must be the environment's. DVC starts them with $SHELL, which may be /usr/sbin/nologin.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" SHELL=/bin/sh
+# DVC keeps experiments as commits. Where git knows no name, as in most containers, these targets lend them one.
+NAMELESS := $(shell git -c user.useConfigOnly=true var GIT_COMMITTER_IDENT >/dev/null 2>&1 || echo yes)
+ifdef NAMELESS
+RUN += $(foreach who,AUTHOR COMMITTER,GIT_$(who)_NAME=nobody GIT_$(who)_EMAIL=nobody@localhost)
+endif
+# `dvc --quiet` alone hides errors, too: it shows only what is CRITICAL.
+QUIET_DVC := python -c 'import logging; logging.CRITICAL = logging.ERROR; from dvc.cli import main; exit(main())'
 
-# A model of 1 M parameters, and stories enough for it: minutes on two cores.
-QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_size=2000 \
-	model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
+# A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
+SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
+QUICKSTART := data.source=embedded data.embedded.stories=20000
 
-.PHONY: quickstart test test-fast reproduce lint bench bench-gpu state clean-state torture
+.PHONY: quickstart mytext test test-fast reproduce lint bench bench-gpu state clean-state torture check check-files \
+	check-reference
 
-quickstart: $(VENV)/.installed
-	@$(RUN) dvc exp run --quiet $(addprefix -S ,$(QUICKSTART)) \
-		|| { echo "The pipeline stopped. To see where, and to go on: source $(BIN)/activate && dvc repro"; exit 1; }
-	@echo
-	@echo "Look at reports/report.md and reports/plot.png; then: source $(BIN)/activate && mlflow ui"
-	@echo "The parameters of this run stand in params.yaml; git checkout params.yaml brings the reference run's back."
+quickstart: check $(VENV)/.installed
+	@$(RUN) $(QUIET_DVC) exp run --quiet $(addprefix -S ,$(QUICKSTART) $(SMALL)) || { $(STOPPED); }
+	@$(NEXT)
+
+mytext: check-files check $(VENV)/.installed
+	@$(RUN) $(QUIET_DVC) exp run --quiet -S data.source=files -S "data.files.train='$(FILES)'" $(addprefix -S ,$(SMALL)) \
+		|| { $(STOPPED); }
+	@$(NEXT)
+
+define STOPPED
+echo "Stopped; the reason stands above. The same command goes on from there."; exit 1
+endef
+
+define NEXT
+echo; \
+echo "params.yaml holds the values of this small run now; what follows varies them."; \
+[ -z "$(NAMELESS)" ] || { echo "Experiments are commits, and git has no name for you yet:"; \
+	echo "    git config user.name you"; echo "    git config user.email you@example.org"; }; \
+"$${SHELL:-/bin/sh}" -c : >/dev/null 2>&1 || { echo "DVC runs stages with $$SHELL, which runs nothing:"; \
+	echo "    export SHELL=/bin/sh"; }; \
+echo "Next:"; echo "    source $(BIN)/activate"; echo "    mlflow ui"; echo "    dvc exp run -S train.epochs=3"
+endef
+
+check:
+	@[ -w . ] || { echo "This directory is read-only; clone the repository to one where you may write"; exit 1; }
+	@git rev-parse --verify --quiet HEAD >/dev/null || \
+		{ echo "git finds no commit here, and DVC needs one: git clone, or git init and commit"; exit 1; }
+
+check-files:
+	@[ -n "$(FILES)" ] || { echo "Which files? make mytext FILES='my_stories/*.txt'"; exit 1; }
+
+check-reference:
+	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not as committed: git checkout params.yaml first," \
+		"or \`dvc repro\` for the file as it is"; exit 1; }
 
 test: $(VENV)/.installed-dev
 	$(RUN) python -m pytest $(ARGS)
@@ -34,8 +71,9 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev
 	$(RUN) python -m pytest -m "not slow and not pipeline" $(ARGS)
 
-reproduce: $(VENV)/.installed
+reproduce: check check-reference $(VENV)/.installed
 	$(RUN) dvc repro
+	@echo "What follows is of this size, until: make quickstart"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -62,6 +100,7 @@ torture: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: 3.11 or later, as in `make PYTHON=python3.12 quickstart`" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "Installing PyTorch and the rest into $(VENV), 1.8 GB or more: 2 to 3 minutes, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@

@@ -1,6 +1,7 @@
 """Messages and progress, as a log shows them."""
 
 import pytest
+from rich.console import Console
 
 from tinystories.common import console
 from tinystories.common.console import format_duration, info, plural, progress, warn
@@ -19,6 +20,13 @@ def test_info_and_warn_print_verbatim(capsys, words):
     info(words)
     warn(words)
     assert capsys.readouterr().out == f"{words}\nwarning: {words}\n"
+
+
+def test_info_breaks_lines_between_words_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(console, "_console", Console(force_terminal=True, width=20, soft_wrap=True, color_system=None))
+    table = f"| {'a' * 30} |"
+    info(f"one two three four five six\n{table}\nat {'x' * 30}/file now")
+    assert capsys.readouterr().out == f"one two three four\nfive six\n{table}\nat\n{'x' * 30}/file\nnow\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.request
 
-from tests.support.repository import ROOT, Repository
+from tests.support.repository import ROOT, Repository, preset
 
 PORT = 5917
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +42,17 @@ def test_commands_run_in_order(repository: Repository) -> None:
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
     assert {"data.source", "train.epochs", "train.learning_rate", "model.layers"} <= varied
     assert (repository.path / "reports/dvc_plots/index.html").exists()
+
+
+def test_reference_run_comes_last() -> None:
+    """Who follows the page meets no command after it that would mean hours."""
+    assert commands()[-2:] == ["git checkout params.yaml", "make reproduce"]
+
+
+def test_first_experiment_differs_from_the_quickstart() -> None:
+    first = next(command for command in commands() if re.fullmatch(r"dvc exp run -S [a-z_.]+=\d+", command))
+    assert first in (ROOT / "Makefile").read_text(encoding="utf-8")  # the quickstart ends with it
+    assert first.split()[-1] not in preset("SMALL") + preset("QUICKSTART")
 
 
 def test_mlflow_ui_shows_the_runs(repository: Repository) -> None:

@@ -67,7 +67,7 @@ def test_write_report_has_every_parameter_once(run, params):
 def test_loss_table_has_a_row_for_each_epoch(run, params):
     lines = loss_table(epoch_rows(2)).split("\n")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    names = ["epoch", "train loss", "train PPL", "valid loss", "valid PPL", "bits per byte", "tokens", "time"]
+    names = ["epoch", "train loss", "train PPL", "valid loss", "valid PPL", "bits/byte", "tokens", "time"]
     assert cells[0] == names
     assert all(cell.endswith("-:") for cell in cells[1])
     assert cells[2] == ["1", "3.1000", "22.20", "2.9000", "1,234.50", "0.4912", "81,920", "1:01"]

@@ -162,3 +162,12 @@ def make_repository(path: Path) -> Repository:
     repository.run("git", "add", ".")
     repository.run("git", "commit", "--quiet", "--message", "first run")
     return repository
+
+
+def preset(name: str) -> list[str]:
+    """The changes that one of the Makefile's presets makes, such as `QUICKSTART`."""
+    found = re.search(
+        rf"^{name} := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert found
+    return found[1].replace("\\\n", " ").split()

@@ -189,3 +189,11 @@ def test_train_ends_after_its_start_though_the_clock_is_set_back(here, small_par
     train(small_params, None)
     run = json.loads(paths.RUN.read_text())
     assert run["started"] == "2026-01-02T00:00:00+00:00" <= run["ended"] < "2026-01-03"
+
+
+@pytest.mark.parametrize("compiles", ["on", "off"])
+def test_train_says_that_it_compiles(params, no_run, monkeypatch, capsys, compiles):
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    params = params.model_copy(update={"train": params.train.model_copy(update={"compile": compiles})})
+    train(params, None)
+    assert ("Compiling the training step: about" in capsys.readouterr().out) == (compiles == "on")

@@ -1,6 +1,7 @@
 """Messages and progress: a live progress bar on a terminal, a plain line every few seconds in a log."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +12,31 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 LOG_EVERY_SECONDS = 15.0
 REDRAW_EVERY_SECONDS = 0.1
 
-_console = Console(highlight=False, soft_wrap=True, emoji=False)
+_console = Console(highlight=False, soft_wrap=True, emoji=False)  # a log keeps its lines whole
 
 
 def info(message: str) -> None:
     """Print one line, or a table, above the progress bar if there is one."""
-    _console.print("\n".join(map(escape_control, message.split("\n"))), markup=False)
+    _print("\n".join(map(escape_control, message.split("\n"))))
 
 
 def warn(message: str) -> None:
     """Print one line that begins with `warning:`."""
-    style = "yellow" if _console.is_terminal else None
-    _console.print(f"warning: {escape_control(message)}", style=style, markup=False)
+    _print(f"warning: {escape_control(message)}", "yellow" if _console.is_terminal else None)
+
+
+def _print(text: str, style: str | None = None) -> None:
+    """Print: on a terminal with lines that break between words, but never within a path, an address or a table."""
+    lines = text.split("\n")
+    if _console.is_terminal:
+        lines = [part for line in lines for part in _wrap(line, _console.width)]
+    _console.print("\n".join(lines), style=style, markup=False)
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    if len(line) <= width or line.startswith("|"):
+        return [line]
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def escape_control(text: str) -> str:

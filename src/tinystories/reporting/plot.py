@@ -16,6 +16,12 @@ def plot(params: Params) -> None:
     history, epochs = HistoryRow.read_table(), EpochRow.read_table()
     write_report(params)
     plot_run(history, epochs, paths.PLOT, run_title(params))
-    info(loss_table(epochs))
+    info(_without_bars(loss_table(epochs)))
     info(f"Report: {paths.REPORT}; figure: {paths.PLOT}")
     info(f"Samples: {paths.SAMPLES}/; all runs, with curves: mlflow ui")
+
+
+def _without_bars(table: str) -> str:
+    """The lines of a Markdown table without its bars and its rule, to fit into a terminal of 80 columns."""
+    lines = [line for line in table.split("\n") if not line.startswith("| -")]
+    return "\n".join(line[2:-2].replace(" | ", "  ") if line.startswith("|") else line for line in lines)

@@ -55,7 +55,7 @@ def run_title(params: Params) -> str:
 
 def loss_table(epochs: list[EpochRow]) -> str:
     """The loss/PPL table as padded Markdown, of at most 50 evenly spaced epochs."""
-    names = ("epoch", "train loss", "train PPL", "valid loss", "valid PPL", "bits per byte", "tokens", "time")
+    names = ("epoch", "train loss", "train PPL", "valid loss", "valid PPL", "bits/byte", "tokens", "time")
     shown = [epochs[index] for index in evenly_spaced(len(epochs), MAX_EPOCHS_IN_TABLE)]
     rows = [
         (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tinystories.common.console import warn
+from tinystories.common.console import info, warn
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.params import Params
 from tinystories.common.paths import state_directory
@@ -52,6 +52,8 @@ def choose_backend(params: Params, vocab_size: int) -> Backend:
         )
     # PyTorch loads what it has compiled by pickle: not from /tmp, where any user could have put it.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(state_directory() / "compiled"))
+    if compiled:
+        info("Trying torch.compile, some seconds.")
     problem = probe_compile(device) if compiled else None
     if problem and train.compile == "on":
         raise UserError(f"train.compile is on, but torch.compile fails here ({problem}); it should be auto or off")

@@ -145,6 +145,8 @@ class Trainer:
             info(f"Resuming from step {state.step:,}, where this training was stopped.")
         else:
             warn_of_many_passes(self._params, self._data)
+        if environment["compiled"] and state.step < self._params.train.steps:
+            info("Compiling the training step: about a minute the first time, then some seconds.")
 
     def _train(self) -> None:
         state, train = self._state, self._params.train
