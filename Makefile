@@ -6,6 +6,7 @@
 # make bench        environment, then the benchmarks on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
 # make state        the saved states of trainings, from which they resume; make clean-state frees the finished ones
+# make record       the MLflow runs of all commits and experiments again, from git and DVC's cache
 # make torture      environment, then 100 kills at all kill points of the pipeline; ARGS="--kills 20 --seed 1" for others
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ QUICKSTART := data.source=embedded data.embedded.stories=20000 tokenizer.vocab_s
 	model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
 
-.PHONY: quickstart test test-fast reproduce lint bench bench-gpu state clean-state torture
+.PHONY: quickstart test test-fast reproduce lint bench bench-gpu state clean-state record torture
 
 quickstart: $(VENV)/.installed
 	@$(RUN) dvc exp run --quiet $(addprefix -S ,$(QUICKSTART)) \
@@ -56,6 +57,9 @@ state: $(VENV)/.installed
 # ARGS=--all frees those of interrupted trainings too
 clean-state: $(VENV)/.installed
 	@$(BIN)/python -m tinystories.training.retention --free $(ARGS)
+
+record: $(VENV)/.installed
+	@$(RUN) python -m tinystories.publishing.record
 
 torture: $(VENV)/.installed-dev
 	$(RUN) python -m tests.support.torture $(ARGS)

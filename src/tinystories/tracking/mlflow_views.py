@@ -1,7 +1,7 @@
 """What MLflow's pages show of an experiment made here: its kind, and a saved view of its runs.
 
-A browser keeps columns and charts to itself. What it saves for others as a view is a tag of the experiment, which may be
-set here too. Its form is that of MLflow 3.17's pages; a later version that cannot read it leaves the view out.
+A browser keeps columns and charts to itself. What it saves for others as a view is a tag of the experiment, which may
+be set here too. Its form is that of MLflow 3.17's pages; a later version that cannot read it leaves the view out.
 """
 
 import json
