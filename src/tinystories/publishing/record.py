@@ -28,8 +28,8 @@ def publish_all(root: Path) -> int:
 
     `root`: the user's repository. Errors: UserError where it is none of git and DVC.
     """
-    results = [(None, commit) for commit in _run(root, "git", "log", "--branches", "--reverse", "--format=%H", "--",
-                                                 "dvc.lock").split()] + _experiments(root)  # fmt: skip
+    log = _run(root, "git", "log", "--branches", "--reverse", "--format=%H", "--", "dvc.lock")
+    results = [*((None, commit) for commit in log.split()), *_experiments(root)]
     cache = _run(root, *DVC, "cache", "dir").strip()
     (root / ".state").mkdir(exist_ok=True)
     failed = 0
@@ -41,14 +41,18 @@ def publish_all(root: Path) -> int:
                 _run(clone, "git", "checkout", "--quiet", "--force", "--detach", commit)
                 _run(clone, *DVC, "cache", "dir", "--quiet", "--local", cache)
                 _run(clone, *DVC, "checkout", "--quiet", "--force", *map(str, FILES), hint=_MISSING)
-                environment = {key: value for key, value in os.environ.items() if key != "DVC_EXP_NAME"}
-                environment |= {"DVC_ROOT": str(root)} | ({"DVC_EXP_NAME": name} if name else {})
-                publish = (sys.executable, str(root / "stages" / "publish.py"))
-                info(f"{name or commit[:7]}: {_run(clone, *publish, environment=environment).strip()}")
+                info(f"{name or commit[:7]}: {_publish(clone, root, name)}")
             except UserError as error:
                 failed += 1
                 warn(f"{name or commit[:7]} is left out: {error}")
     return failed
+
+
+def _publish(clone: Path, root: Path, name: str | None) -> str:
+    """Run the stage in the clone, as DVC does for the experiment `name`. Returns what it said."""
+    environment = {key: value for key, value in os.environ.items() if key != "DVC_EXP_NAME"}
+    environment |= {"DVC_ROOT": str(root)} | ({"DVC_EXP_NAME": name} if name else {})
+    return _run(clone, sys.executable, str(root / "stages" / "publish.py"), environment=environment).strip()
 
 
 def _experiments(root: Path) -> list[tuple[str | None, str]]:
