@@ -7,6 +7,7 @@
 # make bench        environment, then the benchmarks on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
 # make state        the saved states of trainings, from which they resume; make clean-state frees the finished ones
+# make record       the MLflow runs of all commits and experiments again, from git and DVC's cache
 # make torture      environment, then 100 kills at all kill points of the pipeline; ARGS="--kills 20 --seed 1" for others
 
 PYTHON ?= python3
@@ -27,8 +28,8 @@ SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
 QUICKSTART := data.source=embedded data.embedded.stories=20000
 
-.PHONY: quickstart mytext test test-fast reproduce lint bench bench-gpu state clean-state torture check check-files \
-	check-reference
+.PHONY: quickstart mytext test test-fast reproduce lint bench bench-gpu state clean-state record torture check \
+	check-files check-reference
 
 quickstart: check $(VENV)/.installed
 	@$(RUN) $(QUIET_DVC) exp run --quiet $(addprefix -S ,$(QUICKSTART) $(SMALL)) || { $(STOPPED); }
@@ -94,6 +95,9 @@ state: $(VENV)/.installed
 # ARGS=--all frees those of interrupted trainings too
 clean-state: $(VENV)/.installed
 	@$(BIN)/python -m tinystories.training.retention --free $(ARGS)
+
+record: $(VENV)/.installed
+	@$(RUN) python -m tinystories.publishing.record
 
 torture: $(VENV)/.installed-dev
 	$(RUN) python -m tests.support.torture $(ARGS)

@@ -32,12 +32,18 @@ def test_commands_run_in_order(repository: Repository) -> None:
     """All that can run here, in their order: without a network, and without an environment to install."""
     (repository.path / "my_stories").mkdir()
     shutil.copy(repository.path / "data/raw/train.txt", repository.path / "my_stories/one.txt")
+    repository.environment["COLUMNS"] = "300"  # else `dvc exp show`, without a pager here, leaves out columns
     for command in commands():
         if command.startswith(("source ", "make ", "mlflow ui")):
             continue
         output = repository.run("bash", "-c", command)
         if command.startswith("git checkout"):
             assert "Updated" in output
+        if command.startswith("dvc exp show"):
+            assert {"valid_loss", "train.epochs", "train.learning_rate", "model.layers"} <= set(
+                re.findall(r"[\w.]+", output)
+            )
+            assert not re.search("train_loss|seconds|tokens|train.batch_size|stages/", output)
     parameters = [run.data.params for run in repository.runs()]
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
     assert {"data.source", "train.epochs", "train.learning_rate", "model.layers"} <= varied

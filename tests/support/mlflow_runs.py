@@ -105,7 +105,7 @@ def change_run_file(**changes):
 
 def assert_complete_and_single(client, run_id):
     """Every row of the files is in the run, once."""
-    for column in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
+    for column in ("tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second"):
         assert points(client, run_id, f"train/{column}") == [(row.step, getattr(row, column)) for row in HISTORY]
     for column in ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte"):
         assert points(client, run_id, f"epoch/{column}") == [(row.step, getattr(row, column)) for row in EPOCHS]

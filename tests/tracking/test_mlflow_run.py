@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.support.mlflow_runs import change_run_file, client_of, publish_in_a_process, start_logger
+from tests.support.mlflow_runs import KEY, change_run_file, client_of, publish_in_a_process, start_logger
 from tinystories.common import paths
 from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
@@ -23,6 +23,19 @@ def test_run_is_renamed_to_the_experiment_that_publishes(root, files):
         assert publish(load_params(), root, name=name) == old
         run = client.get_run(old)
         assert (run.info.run_name, run.data.tags["dvc.experiment"]) == (expected, expected)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("requeued-owl", "requeued-owl"), (None, f"train-{KEY[:8]}")])
+def test_resumed_training_has_the_name_of_the_command_that_resumes(root, files, name, expected):
+    """DVC forgets an experiment that was stopped."""
+    stopped = start_logger(root, name="brave-newt").close("KILLED", timeout=60)
+    assert start_logger(root, run_id=stopped, name=name).close("FINISHED", timeout=60) == stopped
+    change_run_file(run_id=stopped, name=name)
+    client = client_of(root)
+    for _ in range(2):
+        run = client.get_run(stopped)
+        assert (run.info.run_name, run.data.tags.get("dvc.experiment")) == (expected, name)
+        publish(load_params(), root)
 
 
 @pytest.mark.parametrize("has_name", [True, False])

@@ -1,6 +1,7 @@
 """The `publish` stage: bring the MLflow run of a training level with its files."""
 
 import json
+import re
 from pathlib import Path
 
 from tinystories.common import paths
@@ -66,7 +67,11 @@ def _send_all(run: MlflowRun, params: Params, data: RunData) -> None:
 
 
 def _description(report: str) -> str:
-    """The report, or as many of its lines as a tag can hold."""
+    """The report, or as many of its lines as a tag can hold. Its title is bold text.
+
+    MLflow's page lays the lines of a heading that does not fit into one over each other.
+    """
+    report = re.sub(r"\A# (.+)", r"**\1**", report)
     rest = "\n\n(The rest is in the artifact report.md.)\n"
     cut = report[: MAX_TAG - len(rest)].rpartition("\n")[0] + rest
     return cut if len(report) > MAX_TAG else report

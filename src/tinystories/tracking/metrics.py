@@ -11,7 +11,7 @@ from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow
 from tinystories.common.params import Params
 from tinystories.common.urls import redact
 
-_HISTORY = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
+_HISTORY = ("tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second")
 _EPOCH = ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte")
 _FINAL = ("valid_loss", "valid_ppl", "valid_bits_per_byte")
 

@@ -52,7 +52,7 @@ class MlflowRun:
         self._client.log_batch(self.id, params=missing, tags=all_tags, synchronous=True)
 
     def start(self) -> None:
-        """Set the status RUNNING, also where the run had ended before."""
+        """Set the status RUNNING, also where the run had ended before, and the name: see `TrainingRuns.claim`."""
         self._runs.claim(self._run)
 
     def log_metrics(self, points: Iterable[MetricPoint]) -> None:

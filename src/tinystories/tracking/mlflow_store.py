@@ -16,8 +16,8 @@ from urllib.request import url2pathname
 from tinystories.common.console import info
 from tinystories.common.errors import UserError
 from tinystories.common.files import settle_mode
+from tinystories.tracking.mlflow_views import EXPERIMENT_KIND, experiment_tags
 
-_EXPERIMENT_KIND = "mlflow.experimentKind"  # a tag that every experiment made here has
 # Where MLflow's databases hold the locations of existing files: tables and columns.
 _LOCATION_COLUMNS = (
     ("runs", "artifact_uri"),
@@ -104,9 +104,7 @@ def find_experiment(client: Any, name: str, uri: str, root: Path) -> str:
         file = _sqlite_path(uri)
         location = _artifacts_uri(file.parent if file else root) if bare_database else None
         try:
-            # Without it MLflow's pages show the evaluation of a language model, not a training.
-            tags = {_EXPERIMENT_KIND: "custom_model_development"}
-            return str(client.create_experiment(name, artifact_location=location, tags=tags))
+            return str(client.create_experiment(name, artifact_location=location, tags=experiment_tags()))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -177,7 +175,7 @@ def _moved_experiments(database: sqlite3.Connection, new_root: str) -> dict[int,
     rows = database.execute(
         "SELECT experiment_id, artifact_location FROM experiments WHERE experiment_id = 0 OR experiment_id IN "
         "(SELECT experiment_id FROM experiment_tags WHERE key = ?)",
-        (_EXPERIMENT_KIND,),
+        (EXPERIMENT_KIND,),
     )
     found = {number: re.fullmatch(r"(file:.*/mlartifacts)(/0)?", location or "") for number, location in rows}
     return {number: root[1] for number, root in found.items() if root and root[1] != new_root}

@@ -157,13 +157,20 @@ class TrainingRuns:
             self._experiment_id,
             start_time=started,
             tags=tags,
-            run_name=cut(name or f"train-{self._key[:8]}", MAX_RUN_NAME),
+            run_name=self._run_name(name),
         )
 
     def claim(self, run: Any) -> None:
-        """Set the run's status to RUNNING, also where it had ended before, and its writer to this repository."""
+        """Set the run's status to RUNNING, also where it had ended before, its writer to this repository, and its name.
+
+        A training that was stopped may be resumed by another experiment, or by none: DVC does not know the first then.
+        """
         self._client.set_tag(run.info.run_id, WRITER_TAG, self._writer)
-        self._client.update_run(run.info.run_id, status="RUNNING")
+        if self._name:
+            self._client.set_tag(run.info.run_id, EXPERIMENT_TAG, self._name)
+        elif EXPERIMENT_TAG in run.data.tags:
+            self._client.delete_tag(run.info.run_id, EXPERIMENT_TAG)
+        self._client.update_run(run.info.run_id, status="RUNNING", name=self._run_name(self._name))
 
     def supersede(self, runs: list[Any], new: Any) -> None:
         """Tag each of the runs, and the new one, to say that it takes their place."""
@@ -186,6 +193,9 @@ class TrainingRuns:
         for run in equal[1:]:
             self._client.delete_run(run.info.run_id)  # `mlflow runs restore` brings it back
         return str(equal[0].info.run_id) if equal else run_id
+
+    def _run_name(self, name: str | None) -> str:
+        return cut(name or f"train-{self._key[:8]}", MAX_RUN_NAME)
 
     def _history(self, run: Any) -> MetricHistory:
         return MetricHistory(self._client, run.info.run_id)
