@@ -102,5 +102,5 @@ def test_train_phases_may_fill_the_training(tmp_path):
 
 
 def test_data_source_files(tmp_path):
-    text = put("data.source", "files").replace('train: ""', "train: my/*.txt")
+    text = put("data.source", "files").replace("train: ''", "train: my/*.txt")
     assert load(tmp_path, text).data.files.train == "my/*.txt"

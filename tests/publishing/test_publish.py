@@ -146,8 +146,8 @@ def test_publish_sends_no_credentials(root, files):
     """Parameters with credentials are refused; where they come all the same, they are cut off."""
     stories, server = "https://somebody:hunter2@host.example/x.txt?sig=t0ken", "http://somebody:hunter2@host.example/"
     params, text = load_params(), paths.PARAMS.read_text()
-    text = text.replace('    train: "" ', f"    train: {stories} ").replace(
-        'tracking_uri: "" ', f"tracking_uri: {server} "
+    text = text.replace("    train: '' ", f"    train: {stories} ").replace(
+        "tracking_uri: '' ", f"tracking_uri: {server} "
     )
     paths.PARAMS.write_text(text)
     source = params.data.files.model_copy(update={"train": stories})

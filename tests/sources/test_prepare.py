@@ -39,7 +39,7 @@ def test_prepare_embedded_splits_do_not_overlap():
 
 def test_stage_download_one_line_error_then_success(here):
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for old, new in (("source: tinystories", "source: files"), ('train: ""', "train: none.txt")):
+    for old, new in (("source: tinystories", "source: files"), ("train: ''", "train: none.txt")):
         text = text.replace(old, new)
     Path("params.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, str(ROOT / "stages/download.py")]

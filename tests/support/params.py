@@ -31,10 +31,9 @@ def put(key: str, value: str) -> str:
     lines = COMMITTED.splitlines()
     number = lines_by_key(COMMITTED)[key]
     lines[number] = lines[number].split(":")[0] + ": " + value
+    indent = " " * (len(lines[number]) - len(lines[number].lstrip()))
     following = number + 1
-    while following < len(lines) and lines[following].startswith(
-        " " * (len(lines[number]) - len(lines[number].lstrip()) + 1)
-    ):
+    while following < len(lines) and lines[following].startswith((indent + " ", indent + "- ")):
         following += 1  # what stood under the key goes too
     return "\n".join([*lines[: number + 1], *lines[following:]]) + "\n"
 
