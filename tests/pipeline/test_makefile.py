@@ -13,7 +13,7 @@ from tests.conftest import SmallDisk
 from tests.support.repository import ROOT, SMALL, Repository, preset
 
 # As `make` has them after its installation.
-INSTALLED = ["-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}"]
+INSTALLED = ["--no-print-directory", "-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}"]
 IN_SECONDS = "SMALL=" + " ".join(
     f"{key}={value}" for key, value in SMALL.items() if not key.startswith("data.") and key != "sample.prompts"
 )
