@@ -7,10 +7,10 @@ import torch
 from tokenizers import Tokenizer
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochIndex, TokenMeta
+from tinystories.common.artifacts import MAX_VALUE, EpochIndex, Evaluation, TokenMeta
 from tinystories.common.console import info, progress
 from tinystories.common.errors import UserError
-from tinystories.common.files import write_json, write_text
+from tinystories.common.files import write_text
 from tinystories.common.params import Params
 from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.inference.samples import render_samples
@@ -48,19 +48,16 @@ def evaluate(params: Params) -> None:
             params.evaluate.batch_size,
             lambda: bar.advance(window),
         )
-    if not math.isfinite(valid.loss):
+    if not math.isfinite(valid.loss) or valid.loss > MAX_VALUE:
         raise UserError(f"{paths.CHECKPOINT}: its validation loss is {valid.loss}; run the stage train again")
     info(f"Validation: loss {valid.loss:.4f}, PPL {valid.perplexity:,.2f}, {valid.bits_per_byte:.4f} bits per byte")
     _write_samples(params, model, kept, tokenizer)
-    write_json(
-        paths.EVALUATION,
-        {
-            "valid_loss": round(valid.loss, 6),
-            "valid_ppl": round(valid.perplexity, 4),
-            "valid_bits_per_byte": round(valid.bits_per_byte, 6),
-            "valid_tokens": valid.tokens,
-        },
-    )
+    Evaluation(
+        valid_loss=round(valid.loss, 6),
+        valid_ppl=round(valid.perplexity, 4),
+        valid_bits_per_byte=round(valid.bits_per_byte, 6),
+        valid_tokens=valid.tokens,
+    ).write()
 
 
 def _load(directory: Path, vocab_size: int) -> GPT:
