@@ -1,6 +1,7 @@
 """The number of usable cores, from the affinity and from cgroup files in a directory of the test."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def sixteen_cores(monkeypatch):
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that makes a directory with these cgroup files."""
 
     def make(membership: str, **files: str) -> Path:

@@ -48,7 +48,5 @@ def _quota_v2(directory: Path) -> float:
 
 
 def _quota_v1(directory: Path) -> float:
-    quota, period = (
-        int((directory / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
-    )
-    return quota / period
+    quota = int((directory / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+    return quota / int((directory / "cpu.cfs_period_us").read_text(encoding="ascii"))
