@@ -40,7 +40,7 @@ def v1(quota: str, directory: str = "sys/fs/cgroup/cpu/a/b") -> dict[str, str]:
         (V2, {}, 16),
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 16),
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "400000 100000\n"}, 4),
-        (V2, {"sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 2),  # rounded up
+        (V2, {"sys/fs/cgroup/a/b/cpu.max": "120000 100000\n"}, 2),  # rounded up
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "10000 100000\n"}, 1),
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "9900000 100000\n"}, 16),  # no more than there are
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "max 100000\n", "sys/fs/cgroup/a/cpu.max": "300000 100000\n"}, 3),  # parent

@@ -13,7 +13,7 @@ def usable_cores(root: Path = Path("/")) -> int:
     At least 1. `root`: where `proc` and `sys` lie. A system without them, such as macOS, has no quota.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cores, *map(math.ceil, _quotas(root))]))
+    return min([cores, *map(math.ceil, _quotas(root))])
 
 
 def _quotas(root: Path) -> Iterator[float]:
