@@ -6,6 +6,7 @@ the parser's description and epilog (its examples), and `run(options)`. Only the
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from tinystories.common.errors import UserError
 
 # In the order of `tinystories --help`.
 SUBCOMMANDS = {
+    "generate": "write stories with a trained model",
+    "score": "say how well a model predicts a text: loss, perplexity, bits per byte",
     "state": "list the saved states of trainings, or remove them",
 }
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell reports other programs
@@ -33,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns the exit status: 0, 1 after a mistake of the user, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has not every letter
         options = _parser(next(iter(arguments), "")).parse_args(arguments)
         importlib.import_module(f"tinystories.cli.{options.subcommand}").run(options)
         sys.stdout.flush()

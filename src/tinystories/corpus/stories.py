@@ -72,6 +72,11 @@ def _stories(data: bytearray, offset: int, name: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {_SAVE_AS_UTF_8}") from None
     data.clear()
+    return split_stories(text)
+
+
+def split_stories(text: str) -> list[str]:
+    """Return the stories of a text, each as `read_stories` yields it."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return [story for piece in text.split(SEPARATOR) if (story := piece.strip(_STRIP))]
