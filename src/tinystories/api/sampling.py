@@ -45,16 +45,19 @@ def check_seeds(seeds: Sequence[int]) -> None:
     """Check the seeds of as many stories. Errors: UserError."""
     for seed in seeds:
         _check("seed", seed, 0 <= seed <= MAX_SEED, "from 0 to 2^63 - 1")
-    _check("n", len(seeds), 1 <= len(seeds) <= MAX_STORIES, f"from 1 to {MAX_STORIES:,} stories at once")
+    _check_number(len(seeds))
 
 
 def seeds_from(first: int | None, n: int) -> list[int]:
     """Return `n` seeds, one after another from the first, or from a random one. Errors: UserError."""
     first = secrets.randbelow(2**32) if first is None else first
     check_seeds([first])
-    seeds = range(n)[: MAX_STORIES + 1]  # enough to be refused
-    check_seeds(seeds)
-    return [(first + number) % (MAX_SEED + 1) for number in seeds]
+    _check_number(n)
+    return [(first + number) % (MAX_SEED + 1) for number in range(n)]
+
+
+def _check_number(n: int) -> None:
+    _check("n", n, 1 <= n <= MAX_STORIES, f"from 1 to {MAX_STORIES:,} stories at once")
 
 
 def _check(name: str, value: float, fits: bool, right: str) -> None:

@@ -53,11 +53,13 @@ def run(options: argparse.Namespace) -> None:
     given = {"top_k": options.top_k, "top_p": options.top_p, "temperature": options.temperature}
     _check(given, options)
     from tinystories.api.model import load
+    from tinystories.model.device import translate_device_errors
 
     model = load(options.model)
     sampling = model.sampling.changed(given)
-    for each in _typed() if asks else [prompt]:
-        _write(model, each, sampling, options)
+    with translate_device_errors("-n"):
+        for each in _typed() if asks else [prompt]:
+            _write(model, each, sampling, options)
 
 
 def _check(given: dict[str, float | None], options: argparse.Namespace) -> None:

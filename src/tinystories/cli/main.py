@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has not every letter
-        options = _parser(next(iter(arguments), "")).parse_args(arguments)
+        options = parser(next(iter(arguments), "")).parse_args(arguments)
         importlib.import_module(f"tinystories.cli.{options.subcommand}").run(options)
         sys.stdout.flush()
     except UserError as error:
@@ -59,12 +59,12 @@ def _fail(message: str) -> int:
     return 1
 
 
-def _parser(chosen: str) -> Parser:
+def parser(chosen: str) -> Parser:
     """The parser. Only the chosen subcommand has its arguments; the others have their line in the help."""
-    parser = Parser(prog="tinystories", description="Use the models that the pipeline trains.", allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="subcommand", metavar="subcommand", required=True)
+    whole = Parser(prog="tinystories", description="Use the models that the pipeline trains.", allow_abbrev=False)
+    subparsers = whole.add_subparsers(dest="subcommand", metavar="subcommand", required=True)
     for name, summary in SUBCOMMANDS.items():
-        subparser = subparsers.add_parser(
+        part = subparsers.add_parser(
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
@@ -72,5 +72,5 @@ def _parser(chosen: str) -> Parser:
             allow_abbrev=False,
         )
         if name == chosen:
-            importlib.import_module(f"tinystories.cli.{name}").add_arguments(subparser)
-    return parser
+            importlib.import_module(f"tinystories.cli.{name}").add_arguments(part)
+    return whole
