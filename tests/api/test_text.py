@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tinystories.api.text import StreamDecoder, byte_values, encode, encode_end, show
 from tinystories.common.errors import UserError
+from tinystories.tokenizer_training.bpe import train_tokenizer
 
 
 def decode(tokenizer, ids):
@@ -51,7 +52,16 @@ WORDS = st.sampled_from(
 def test_encode_end_is_the_end_of_the_whole(tokenizer, words, tokens):
     text = "".join(words) + " and so on to the very end" * (len(words) % 7)
     whole, end = encode(tokenizer, text), encode_end(tokenizer, text, tokens)
-    assert end == whole if len(whole) <= tokens else end[-tokens:] == whole[-tokens:] and len(end) > tokens
+    assert end == whole if len(whole) < tokens else end[-tokens:] == whole[-tokens:] and len(end) >= tokens
+
+
+@pytest.mark.parametrize("tokens", range(1, 25))
+def test_encode_end_begins_between_words(tokens):
+    """Its first token, too, is one of the whole text, also where spaces stand in a row that is one token."""
+    tokenizer = train_tokenizer(["Tom and     Lily     ,     so"] * 9, vocab_size=280, total_bytes=1)
+    whole = encode(tokenizer, text := "Tom and     Lily     ,     so glad" * 100)
+    end = encode_end(tokenizer, text, tokens)
+    assert tokens <= len(end) < len(whole) and whole[-len(end) :] == end
 
 
 @pytest.mark.parametrize("piece", ["One day, Tom saw a dragon. ", "x", " ", "🐉"])

@@ -1,5 +1,6 @@
 """A model's files by its address in the registry: a real sqlite store, and stores that do not answer."""
 
+import shutil
 import socket
 
 import pytest
@@ -63,9 +64,17 @@ def test_model_files_refuses_a_server_that_does_not_answer(root, monkeypatch):
     assert said.startswith(f"models:/a@b from MLflow at http://127.0.0.1:{port}: ") and "secret" not in said
 
 
-def test_read_model_names_the_address_in_a_refusal(registry, checkpoint):
+def test_read_model_names_the_address_in_a_refusal(registry, checkpoint, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    shutil.copy(checkpoint / "config.json", tmp_path / "half")
     client = connect(registry)
-    client.create_model_version("story teller", checkpoint.parent.as_uri() + "/nothing", None)
-    with pytest.raises(UserError) as error:
-        read_model("models:/story teller/2")
-    assert str(error.value).startswith("models:/story teller/2")
+    for name in ("half", "empty"):
+        client.create_model_version("story teller", (tmp_path / name).as_uri())
+    for address, words in {
+        "models:/story teller/2": "models:/story teller/2/model.safetensors: no such file",
+        "models:/story teller/3": "models:/story teller/3: 0 checkpoints among its files",
+    }.items():
+        with pytest.raises(UserError) as error:
+            read_model(address)
+        assert str(error.value).startswith(words)

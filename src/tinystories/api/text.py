@@ -52,7 +52,7 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def encode_end(tokenizer: Tokenizer, text: str, tokens: int) -> list[int]:
-    """Encode the end of a text: all of it where that is up to `tokens` tokens, else the last ones, at least as many.
+    """Encode the end of a text: all of it where that is fewer than `tokens` tokens, else at least the last `tokens`.
 
     Of a long text only the end is encoded. It begins where one word ends and the next one's space comes, so that the
     tokens are those of the whole text. Only where no such place is near, the first of them may be others.
@@ -60,7 +60,7 @@ def encode_end(tokenizer: Tokenizer, text: str, tokens: int) -> list[int]:
     length = tokens * _CHARACTERS_PER_TOKEN
     while length < len(text):
         ids = encode(tokenizer, text[_word_end(text, len(text) - length) :])
-        if len(ids) > tokens:
+        if len(ids) >= tokens:
             return ids
         length *= 4
     return encode(tokenizer, text)
