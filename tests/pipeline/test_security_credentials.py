@@ -1,6 +1,5 @@
 """Passwords are refused in params.yaml, used from .netrc, and never printed or stored. Needs DVC and a local port."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,15 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.faulty_server import body, status
+from tests.support.faulty_server import status
 from tests.support.repository import ROOT, Repository
-from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.params_file import load_params
 from tinystories.common.urls import is_address, may_hold_credentials
 from tinystories.sources import download
 from tinystories.sources.download import fetch
-from tinystories.sources.prepare import prepare
 
 SECRETS = ("hunter2", "t0ken", "s0mebody")
 ADDRESSES = [
@@ -47,7 +44,7 @@ def test_load_params_refuses_credentials(empty, key, address):
     assert message.startswith(
         f"params.yaml: {key} is an address (not shown); it should have no user, password or query"
     )
-    assert ("MLFLOW_TRACKING_URI" if key.startswith("mlflow") else "~/.netrc") in message
+    assert ("MLFLOW_TRACKING_URI" if key.startswith("mlflow") else "dvc import-url") in message
     assert not any(secret in message for secret in SECRETS) and len(message.splitlines()) == 1
 
 
@@ -84,22 +81,6 @@ def write_params(changes: dict[str, Any]) -> None:
             section = section[part]
         section[name] = value
     Path("params.yaml").write_text(yaml.safe_dump(values))
-
-
-def test_prepare_uses_netrc_and_keeps_it_secret(empty, server, tmp_path, monkeypatch, capsys):
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login s0mebody password hunter2\n")
-    monkeypatch.setenv("NETRC", str(netrc))
-    stories = b"".join(b"Story %d.\n<|endoftext|>\n" % number for number in range(400))
-    server.answers = [body(stories, Content_Type="text/plain")]
-    url = f"http://127.0.0.1:{server.server_port}/stories.txt"
-    write_params({"data.source": "files", "data.files.train": url})
-    prepare(load_params())
-    assert server.requests[0]["Authorization"] == "Basic czBtZWJvZHk6aHVudGVyMg=="
-    assert json.loads(paths.RAW_MANIFEST.read_text())["detail"]["train"][0]["path"] == url
-    said = capsys.readouterr()
-    kept = [path.read_text(errors="ignore") for path in empty.rglob("*") if path.is_file()]
-    assert not any(secret in text for secret in SECRETS for text in (said.out, said.err, *kept))
 
 
 def test_fetch_sends_no_password_to_another_host(empty, server, tmp_path, monkeypatch):
