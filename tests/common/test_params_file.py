@@ -74,6 +74,11 @@ BAD = [
     (put("mlflow.tracking_uri", "bob:hunter2@host"), ["mlflow.tracking_uri is an address (not shown)"]),
     (put("mlflow.experiment", "x" * 257), ["mlflow.experiment is 'xxx", "has 257 characters", "at most 256"]),
     (put("data.files.train", '"a\\0"'), ["data.files.train is 'a\\x00'", "control characters"]),
+    (put("data.files.path", '" "'), ["data.files.path is ' '", "not be empty"]),
+    (put("data.files.path", "https://me:hunter2@host/a"), ["data.files.path is an address (not shown)"]),
+    (put("data.files.column", "7"), ["data.files.column is 7", "text"]),
+    (put("data.files.column", '""'), ["data.files.column is ''", "not be empty"]),
+    (put("data.files.documents", "files"), ["data.files.documents is 'files'", "'auto', 'blank_lines' or 'lines'"]),
     (put("data.files.valid", "[a.txt, b.txt]"), ["data.files.valid is ['a.txt', 'b.txt']", "text"]),
     (put("sample.prompts", "[" + "a, " * 101 + "]"), ["sample.prompts", "at most 100"]),
     # out of range
@@ -114,7 +119,6 @@ BAD = [
     (put("model.heads", "7"), ["model.embedding_size is 256", "model.heads is 7", "14"]),
     (put("model.embedding_size", "16"), ["model.embedding_size is 16", "model.heads is 16", "32"]),
     (put("train.warmup", "0.6"), ["train.warmup is 0.6", "train.cooldown is 0.5", "not exceed 1"]),
-    (put("data.source", "files"), ["data.files.train is empty", "data.source is files"]),
     (
         put("model.layers", "1000").replace("embedding_size: 256", "embedding_size: 65536"),
         ["model.embedding_size is 65536", "model.layers is 1000", "5.2e+13 parameters", "at most 1e+10"],

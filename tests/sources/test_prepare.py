@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.repository import ROOT
-from tests.support.sources import STORIES, manifest, params, splits, write
+from tests.support.sources import STORIES, manifest, own, params, splits, write
 from tinystories.common.errors import UserError
 from tinystories.common.paths import RAW_MANIFEST
 from tinystories.sources import storygen
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("here")
 
 def test_prepare_error_removes_old_manifest():
     write(Path("my.txt"), STORIES)
-    prepare(params("files", train="my.txt"))
+    prepare(own(train="my.txt"))
     Path("my.txt").unlink()
     with pytest.raises(UserError):
-        prepare(params("files", train="my.txt"))
+        prepare(own(train="my.txt"))
     assert not RAW_MANIFEST.exists()
 
 
@@ -39,13 +39,17 @@ def test_prepare_embedded_splits_do_not_overlap():
 
 def test_stage_download_one_line_error_then_success(here):
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for old, new in (("source: tinystories", "source: files"), ("train: ''", "train: none.txt")):
+    for old, new in (
+        ("source: tinystories", "source: files"),
+        ("train: ''", "train: none.txt"),
+        ("path: data/own", "path: ."),
+    ):
         text = text.replace(old, new)
     Path("params.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, str(ROOT / "stages/download.py")]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
     assert result.returncode == 1
-    assert result.stderr == f"error: data.files.train is 'none.txt'; no such file, seen from {here}\n"
+    assert result.stderr == "error: data.files.train is 'none.txt'; no such file in data.files.path, which is '.'\n"
 
     write(Path("none.txt"), STORIES)
     result = subprocess.run(command, capture_output=True, text=True)

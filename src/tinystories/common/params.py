@@ -84,10 +84,13 @@ class EmbeddedSource(_Section):
 
 
 class FilesSource(_Section):
-    """The user's text. `train`, `valid`: path or glob. `held_out`: fraction held out where `valid` is empty."""
+    """The user's text. `path`: file or directory, which DVC watches. `train`, `valid`: names or globs in it."""
 
+    path: Annotated[Stories, AfterValidator(_not_empty)]
     train: Stories
     valid: Stories
+    column: Annotated[SingleLine, AfterValidator(_not_empty)]
+    documents: Literal["auto", "blank_lines", "lines"]
     held_out: Annotated[float, Field(gt=0, le=0.5)]
 
 
@@ -98,12 +101,6 @@ class Data(_Section):
     tinystories: TinyStoriesSource
     embedded: EmbeddedSource
     files: FilesSource
-
-    @model_validator(mode="after")
-    def _files_are_named(self) -> Self:
-        if self.source == "files" and not self.files.train.strip():
-            raise ValueError("data.files.train is empty; data.source is files, so name the file or glob")
-        return self
 
 
 class Tokenizer(_Section):

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
@@ -17,7 +17,7 @@ BLOCK_BYTES = 1 << 20
 MAX_STORY_BYTES = 1 << 24
 
 _SEPARATOR = SEPARATOR.encode()
-_SAVE_AS_UTF_8 = "save it as UTF-8, or if it is from an older Windows: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+SAVE_AS_UTF_8 = "save it as UTF-8, or if it is from an older Windows: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 _STORY_END = f"\n{SEPARATOR}\n"
 # Whitespace, and the byte order mark: a file joined from several has one at the start of each.
 _STRIP = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
@@ -42,39 +42,67 @@ def read_stories(
     name = name or str(path)
     try:
         with path.open("rb", buffering=0) as file:
-            rest = bytearray()  # what follows the last separator read so far
-            offset = 0  # of `rest` in the file
-            while block := file.read(block_size):
-                if on_block:
-                    on_block(block)
-                searched = max(len(rest) - len(_SEPARATOR) + 1, 0)
-                rest += block
-                found = rest.rfind(_SEPARATOR, searched)
-                if found >= 0:
-                    end = found + len(_SEPARATOR)
-                    yield from _stories(rest[:end], offset, name)
-                    del rest[:end]
-                    offset += end
-                elif len(rest) > MAX_STORY_BYTES:
-                    raise UserError(
-                        f"{name}: no {SEPARATOR} in the {len(rest):,} bytes after byte {offset:,}; "
-                        "each document should end with a line of that"
-                    )
-            yield from _stories(rest, offset, name)
+            yield from stories_in(file, name, block_size=block_size, on_block=on_block)
     except OSError as error:
         raise UserError(f"{name}: not readable ({error.strerror})") from None
 
 
-def _stories(data: bytearray, offset: int, name: str) -> list[str]:
+class Boundary(NamedTuple):
+    """What stands between two stories: its name in messages, the bytes that end it, and how to split a text at it."""
+
+    name: str
+    ends: tuple[bytes, ...]
+    split: Callable[[str], list[str]]
+
+
+SEPARATOR_BOUNDARY = Boundary(SEPARATOR, (_SEPARATOR,), lambda text: text.split(SEPARATOR))
+
+
+def stories_in(
+    file: IO[bytes],
+    name: str,
+    boundary: Boundary = SEPARATOR_BOUNDARY,
+    *,
+    block_size: int = BLOCK_BYTES,
+    on_block: Callable[[bytes], object] | None = None,
+) -> Iterator[str]:
+    """Yield the stories of an open file, as `read_stories` does. Errors: UserError, and OSError of the file."""
+    longest = max(map(len, boundary.ends))
+    rest = bytearray()  # what follows the last boundary read so far
+    offset = 0  # of `rest` in the file
+    while block := file.read(block_size):
+        if on_block:
+            on_block(block)
+        searched = max(len(rest) - longest + 1, 0)
+        rest += block
+        end = max(found + len(mark) if (found := rest.rfind(mark, searched)) >= 0 else -1 for mark in boundary.ends)
+        if end >= 0:
+            yield from _stories(rest[:end], offset, name, boundary)
+            del rest[:end]
+            offset += end
+        elif len(rest) > MAX_STORY_BYTES:
+            raise UserError(
+                f"{name}: no {boundary.name} in the {len(rest):,} bytes after byte {offset:,}; "
+                "each document should end with a line of that"
+            )
+    yield from _stories(rest, offset, name, boundary)
+
+
+def stories_of(text: str, boundary: Boundary = SEPARATOR_BOUNDARY) -> list[str]:
+    """Split a text into its stories, in the canonical form: `\\n` ends lines, stripped, none empty."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return [story for piece in boundary.split(text) if (story := piece.strip(_STRIP))]
+
+
+def _stories(data: bytearray, offset: int, name: str, boundary: Boundary) -> list[str]:
     """Split bytes that hold whole stories. Empties `data`, which may be large. `offset`: of `data` in the file."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {_SAVE_AS_UTF_8}") from None
+        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {SAVE_AS_UTF_8}") from None
     data.clear()
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return [story for piece in text.split(SEPARATOR) if (story := piece.strip(_STRIP))]
+    return stories_of(text, boundary)
 
 
 class StoryWriter:
