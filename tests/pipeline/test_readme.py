@@ -1,13 +1,22 @@
 """The README's commands do what the README shows. Needs git, DVC, MLflow, a local port, and transformers."""
 
+import gzip
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import pytest
+
+from tests.support.corpora import json_lines
 from tests.support.repository import ROOT, Repository, preset
 
 PORT = 5917
@@ -28,7 +37,23 @@ def test_files_that_are_named_exist(finished: Repository) -> None:
         assert (finished.path / name).exists(), name
 
 
-def test_commands_run_in_order(repository: Repository) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Serves `served/stories.jsonl.gz`, of documents in JSON lines."""
+    served = tmp_path / "served"
+    served.mkdir()
+    rows = [{"text": f"Story {number}. " + "Lily saw a frog in the park. " * 5} for number in range(300)]
+    (served / "stories.jsonl.gz").write_bytes(gzip.compress(json_lines(rows)))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_commands_run_in_order(repository: Repository, server: str) -> None:
     """All that can run here, in their order: without a network, and without an environment to install."""
     (repository.path / "my_stories").mkdir()
     shutil.copy(repository.path / "data/raw/train.txt", repository.path / "my_stories/one.txt")
@@ -36,7 +61,7 @@ def test_commands_run_in_order(repository: Repository) -> None:
     for command in commands():
         if command.startswith(("source ", "make ", "mlflow ui")):
             continue
-        output = repository.run("bash", "-c", command)
+        output = repository.run("bash", "-c", command.replace("https://example.org", server))
         if command.startswith("git checkout"):
             assert "Updated" in output
         if command.startswith("dvc exp show"):
@@ -46,7 +71,7 @@ def test_commands_run_in_order(repository: Repository) -> None:
             assert not re.search("train_loss|seconds|tokens|train.batch_size|stages/", output)
     parameters = [run.data.params for run in repository.runs()]
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
-    assert {"data.source", "train.epochs", "train.learning_rate", "model.layers"} <= varied
+    assert {"data.source", "data.files.path", "train.epochs", "train.learning_rate", "model.layers"} <= varied
     assert (repository.path / "reports/dvc_plots/index.html").exists()
 
 

@@ -126,5 +126,5 @@ def _hint_of_copies(base: Path) -> str:
         return f"; put files there, or give another place: dvc exp run -S {PATH}=my_stories"
     return (
         f"; --temp and --queue see what git and DVC know, not the files in {root / base}: dvc add them, and git add "
-        "the .dvc files"
+        "and commit the .dvc files"
     )
