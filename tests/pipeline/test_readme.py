@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.corpora import json_lines
 from tests.support.repository import ROOT, Repository, preset
+from tinystories.corpus.stories import read_stories
 
 PORT = 5917
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,11 +39,11 @@ def test_files_that_are_named_exist(finished: Repository) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """Serves `served/stories.jsonl.gz`, of documents in JSON lines."""
+def server(finished: Repository, tmp_path: Path) -> Iterator[str]:
+    """Serves `stories.jsonl.gz`, of stories in JSON lines."""
     served = tmp_path / "served"
     served.mkdir()
-    rows = [{"text": f"Story {number}. " + "Lily saw a frog in the park. " * 5} for number in range(300)]
+    rows = [{"text": story} for story in read_stories(finished.path / "data/raw/train.txt")]
     (served / "stories.jsonl.gz").write_bytes(gzip.compress(json_lines(rows)))
     handler = partial(SimpleHTTPRequestHandler, directory=str(served))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
