@@ -75,7 +75,7 @@ def windows_loss(
     loss_sum: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], windows: torch.Tensor, batch_size: int
 ) -> float:
     """The mean loss of windows that need not follow each other, by the sum over a batch. Shape: (windows, T + 1)."""
-    sums = [loss_sum(batch[:, :-1], batch[:, 1:]) for batch in windows.split(batch_size)]
+    sums = [loss_sum(batch[:, :-1], batch[:, 1:]) for batch in torch.split(windows, batch_size)]
     return math.fsum(torch.stack(sums).tolist()) / windows[:, 1:].numel()
 
 
