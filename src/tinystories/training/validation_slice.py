@@ -4,8 +4,8 @@ It draws the curve between the epochs' ends, where the whole set is evaluated. S
 the batch size alone, so a resumed training computes the same losses at the same steps.
 
 A step computes three forward passes' worth: one forward, two backward. So on `count` windows at `points` steps the
-slice costs count * points / (3 * batch_size * steps) of the training, which SHARE bounds. The passes here are never
-compiled, because that would take longer than they do: docs/log.md has what they really take.
+slice costs count * points / (3 * batch_size * steps) of the training, which SHARE bounds. The passes here are not
+compiled, because that would take longer than they do. SHARE leaves room for that: they should take less than 2 %.
 """
 
 from math import isqrt
