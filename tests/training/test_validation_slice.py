@@ -159,13 +159,14 @@ def test_train_scores_a_set_smaller_than_the_slice(params, no_run, monkeypatch):
     monkeypatch.setattr(
         module, "slice_windows", lambda tokens, context, train: slice_windows(tokens[: 5 * 12 + 1], context, train)
     )
-    seen: list[torch.Tensor] = []
+    seen: list[list[list[int]]] = []
     slice_loss = TrainStep.slice_loss
-    monkeypatch.setattr(
-        TrainStep, "slice_loss", lambda step, windows: seen.append(windows) or slice_loss(step, windows)
-    )
+
+    def watched(step: TrainStep, windows: torch.Tensor) -> float:
+        seen.append(windows.tolist())
+        return slice_loss(step, windows)
+
+    monkeypatch.setattr(TrainStep, "slice_loss", watched)
     train(params, None)
-    assert [windows.flatten().tolist() for windows in seen[:1]] == [
-        [int(token) for start in range(0, 60, 12) for token in valid[start : start + 13]]
-    ]
+    assert seen[0] == seen[-1] == [valid[start : start + 13].tolist() for start in range(0, 60, 12)]
     assert HistoryRow.read_table()[-1].valid_slice_loss
