@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from huggingface_hub import constants
 
 from tests.support.faulty_server import Server, use_hub
 from tinystories.sources import hub
@@ -30,7 +31,7 @@ def root(tmp_path, monkeypatch):
 @pytest.fixture
 def impatient(server, monkeypatch):
     monkeypatch.setattr(hub, "STALL_TIMEOUT", 0.5)
-    monkeypatch.setattr(hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
 
 
 @pytest.fixture

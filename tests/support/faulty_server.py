@@ -5,9 +5,11 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from huggingface_hub import close_session, constants, file_download
@@ -20,7 +22,7 @@ from tinystories.sources.hub import fetch, part_file
 DATA = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(DATA).hexdigest()
 OTHER = DATA[::-1]
-WHOLE = {"size": len(DATA), "sha256": SHA256}
+WHOLE: Any = {"size": len(DATA), "sha256": SHA256}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -29,11 +31,11 @@ class Handler(BaseHTTPRequestHandler):
     server: "Server"
 
     def do_GET(self):
-        self.server.requests.append(dict(self.headers))
+        self.server.requests.append(self.headers)
         self.answer(self.server.answers)
 
     def do_HEAD(self):
-        self.server.heads.append(dict(self.headers))
+        self.server.heads.append(self.headers)
         self.answer(self.server.head_answers)
 
     def answer(self, answers):
@@ -58,12 +60,13 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[dict[str, str]] = []
-        self.heads: list[dict[str, str]] = []
+        self.requests: list[Message] = []
+        self.heads: list[Message] = []
         self.answers: list[Callable[[Handler], None]] = []
         self.head_answers: list[Callable[[Handler], None]] = []
         self.always: Callable[[Handler], None] = good
         self.data, self.etag = DATA, '"one"'
+        self.files: dict[str, bytes] = {}  # by the last part of their path; others are `data`
         self.over = threading.Event()
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         path = "datasets/o/n/resolve/main/stories.txt?token=secret"
@@ -95,7 +98,7 @@ def use_hub(endpoint: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def good(handler, until=None, headers=()):
     """Answer as the Hub; `until` cuts the connection at that byte of the file."""
-    data, start, status = handler.server.data, 0, 200
+    data, start, status = handler.server.files.get(handler.path.rpartition("/")[2], handler.server.data), 0, 200
     headers = {"ETag": handler.server.etag, "X_Repo_Commit": "f" * 40, "Content_Type": "text/plain", **dict(headers)}
     found = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
     if found:
@@ -145,8 +148,8 @@ def chunked(handler, until=None):
         handler.wfile.write(b"0\r\n\r\n")
 
 
-def stall(handler):
-    good(handler, until=20_000)
+def stall(handler, until=20_000):
+    good(handler, until)
     handler.server.over.wait(20)
 
 
@@ -158,10 +161,10 @@ def hang_up(handler):
     handler.close_connection = True
 
 
-def problem(url, target, host="127.0.0.1", size=len(DATA), sha256=SHA256):
+def problem(url, target, host="127.0.0.1"):
     """Return the message of a failing download: one line that names the host, and no password anywhere."""
     with pytest.raises(UserError) as error:
-        fetch(url, target, size=size, sha256=sha256)
+        fetch(url, target, **WHOLE)
     message = str(error.value)
     assert "\n" not in message and "secret" not in message and "user" not in message
     assert host in message

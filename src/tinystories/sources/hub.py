@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 from huggingface_hub import constants, get_hf_file_metadata, is_offline_mode, try_to_load_from_cache
@@ -32,7 +33,7 @@ RETRY_SECONDS = 1.0  # between two attempts; the library makes several in each
 POLL_SECONDS = 0.1
 
 # The library hands over 10 MiB at a time: less would count as nothing on a slow line, and be lost at a cut.
-constants.DOWNLOAD_CHUNK_SIZE = 1 << 18
+constants.DOWNLOAD_CHUNK_SIZE = 1 << 16
 
 _RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _NO_ANSWER = "the server does not answer"
@@ -46,7 +47,7 @@ _ERRORS: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
         "this, or what it redirects to, is no http(s) URL; HF_ENDPOINT should be https://HOST",
         True,
     ),
-    ((httpx2.ProxyError,), "the proxy (HTTP_PROXY, HTTPS_PROXY) does not connect", False),
+    ((httpx2.ProxyError,), "the proxy does not connect", False),
     ((socket.gaierror,), "the host's name is not found; is there a network?", False),
     ((ConnectionRefusedError,), "the connection is refused", False),
     ((ssl.SSLError,), "no TLS (https) connection comes about", False),
@@ -204,7 +205,10 @@ class _Attempts:
                 tqdm_class=silent_tqdm,
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return _explain(error)
+            by_proxy = isinstance(
+                error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
+            ) and _has_proxy(self.url)
+            return _explain(error) + (" (by the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names)" * by_proxy)
         except OSError as error:
             if error.errno is not None:
                 raise
@@ -214,6 +218,11 @@ class _Attempts:
         except (ImportError, ValueError) as error:  # of a proxy's address, or of a server's headers
             raise UserError(f"huggingface_hub says: {redact(str(error))}".partition("\n")[0]) from None
         return None
+
+
+def _has_proxy(url: str) -> bool:
+    parts, proxies = urlsplit(url), getproxies()
+    return (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or "")
 
 
 def _explain(error: Exception) -> str:

@@ -104,9 +104,7 @@ def _find_cached(file: OfficialFile) -> Path | None:
     found = find_cached(REPO, REVISION, file.name)
     if found is None or _is_right(found, file):
         return found
-    warn(
-        f"{found} has not the bytes of {file.name}, so it is not used; delete it, to have it downloaded to there again"
-    )
+    warn(f"{found}, of the Hugging Face cache, has not the bytes of {file.name}; it is not used. Delete it")
     return None
 
 
