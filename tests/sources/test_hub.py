@@ -104,6 +104,15 @@ def test_fetch_html_page_for_a_moment(server, target):
     assert len(server.heads) == 3
 
 
+def test_fetch_html_page_in_place_of_the_rest(server, target):
+    """The library empties the file for it."""
+    put_part(target, DATA[:5000])
+    server.answers = [body(b"<html>", Content_Type="text/html")]
+    fetch(server.url, target, **WHOLE)
+    assert target.read_bytes() == DATA
+    assert server.ranges() == ["bytes=5000-", None]
+
+
 def test_fetch_refuses_more_bytes(server, target):
     server.answers = [endless]
     server.head_answers = [chunked]

@@ -3,6 +3,7 @@
 Needs a local port.
 """
 
+import contextlib
 import ipaddress
 import os
 import signal
@@ -107,8 +108,22 @@ def test_fetch_sends_no_token_to_another_host(server, target, monkeypatch):
     assert [headers.get("Authorization") for headers in server.requests] == ["Bearer hf_abc", None]
 
 
-def test_fetch_no_tls(server, target, impatient):
-    assert "no TLS (https) connection" in problem(server.url.replace("http:", "https:"), target)
+def test_fetch_no_tls(target, impatient):
+    def answer_plainly() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.0 400 Bad request\r\n\r\n")
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer_plainly, daemon=True).start()
+        url = f"https://user:secret@127.0.0.1:{listening.getsockname()[1]}/a.txt"
+        assert "no TLS (https) connection" in problem(url, target)
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def self_signed(directory: Path) -> Path:

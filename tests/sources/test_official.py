@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants, hf_hub_download
 
-from tests.support.faulty_server import DATA, OTHER, SHA256, cut, status
+from tests.support.faulty_server import DATA, OTHER, SHA256, cut, hang_up, status
 from tests.support.repository import ROOT
 from tests.support.sources import params, problem
 from tinystories.common.artifacts import StoryFile
@@ -133,8 +133,10 @@ def run_stage(**environment: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_stage_reads_the_usual_environment(official_server):
-    """HF_ENDPOINT, HF_TOKEN; and in a log no progress bars of a library."""
-    done = run_stage(HF_ENDPOINT=official_server.endpoint, HF_TOKEN="hf_abc", HF_HUB_DISABLE_TELEMETRY="1")
+    """HF_ENDPOINT, HF_TOKEN; the library draws no progress bars, and does not say that it tries again."""
+    official_server.answers = [hang_up]
+    usual = {"HF_ENDPOINT": official_server.endpoint, "HF_TOKEN": "hf_abc", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = run_stage(**usual, TQDM_POSITION="-1")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "3 stories to train on (0.1 MB), 3 to validate on\n"
     assert {headers["Authorization"] for headers in official_server.requests} == {"Bearer hf_abc"}
