@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinystories.common.console import warn
+from tinystories.common.console import info, warn
 from tinystories.model.norm import NORM_EPSILON
 
 MAX_LANES = 16  # numbers in the longest vector of any CPU
