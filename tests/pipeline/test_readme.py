@@ -112,6 +112,7 @@ def stand_in(repository: Repository, port: int) -> None:
         "COLUMNS": "300",  # else `dvc exp show`, without a pager here, leaves out columns
     }
     repository.environment["PATH"] = os.environ["PATH"]  # without the environment, until it is activated
+    repository.environment.pop("PYTHONPATH", None)
     (repository.path / "my_stories").mkdir()
     story = "{} went to the park. She saw a big tree, and was very happy.\n<|endoftext|>\n"
     names = [f"{first}{second}" for first in ("Ann", "Lil", "Zo", "To", "Sa") for second in map(chr, range(97, 123))]
