@@ -30,14 +30,14 @@ LIMIT = 300.0  # seconds for one command
 
 
 def code() -> list[str]:
-    """Commands: all lines of blocks of `sh`, and of those without a language what begins with a program's name."""
+    """Commands: all lines of blocks of `sh`, and of a block without a language in which one line is a command."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$|((?:^    [^\n]*\n)+)", README, flags=re.MULTILINE | re.DOTALL)
-    lines = [(language, line) for language, *blocks in found for line in "".join(blocks).splitlines()]
-    return [
-        line.strip()
-        for language, line in lines
-        if language in ("sh", "bash", "console") or (not language and is_command(line.strip()))
-    ]
+    commands: list[str] = []
+    for language, *block in found:
+        lines = [line.strip() for line in "".join(block).splitlines() if line.strip()]
+        if language == "sh" or (not language and any(map(is_command, lines))):
+            commands += lines
+    return commands
 
 
 def is_command(line: str) -> bool:
@@ -62,7 +62,7 @@ class Terminal:
     def type(self, command: str) -> str:
         """What the command said. It must succeed."""
         assert self.bash.stdin and self.bash.stdout
-        self.bash.stdin.write(f"{{ {command}\n}} < /dev/null; echo; echo {DONE} $?\n")
+        self.bash.stdin.write(f"{{ {command}\n}} < /dev/null; printf '\\n%s %s\\n' '{DONE}' $?\n")
         self.bash.stdin.flush()
         lines: list[str] = []
         guard = threading.Timer(LIMIT, self._kill)
@@ -137,7 +137,7 @@ def show_runs(terminal: Terminal, command: str, port: int) -> None:
             time.sleep(0.5)
     # That no other host can connect, its log says.
     assert f"http://127.0.0.1:{port}" in terminal.type("cat mlflow.log")
-    terminal.type("kill %1; wait %1; true")
+    terminal.type("kill $!; wait $!; true")
 
 
 @pytest.fixture(scope="module")
