@@ -146,7 +146,8 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repository, dict[s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    repository = new_repository(tmp_path_factory.mktemp("walk") / "project")
+    # Uncompiled: a process that compiles the kernels would do so for longer than it trains.
+    repository = new_repository(tmp_path_factory.mktemp("walk") / "project", **{"train.compile": "off"})
     install(repository)
     stand_in(repository, port)
     terminal = Terminal(repository)
