@@ -147,7 +147,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repository, dict[s
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Uncompiled: a process that compiles the kernels would do so for longer than it trains.
-    repository = new_repository(tmp_path_factory.mktemp("walk") / "project", **{"train.compile": "off"})
+    repository = new_repository(tmp_path_factory.mktemp("walk") / "project", train__compile="off")
     install(repository)
     stand_in(repository, port)
     terminal = Terminal(repository)
