@@ -137,7 +137,7 @@ def show_runs(terminal: Terminal, command: str, port: int) -> None:
             time.sleep(0.5)
     # That no other host can connect, its log says.
     assert f"http://127.0.0.1:{port}" in terminal.type("cat mlflow.log")
-    terminal.type("kill $!; wait $!; true")
+    terminal.type("kill $!")
 
 
 @pytest.fixture(scope="module")
