@@ -28,7 +28,7 @@ def publish_all(root: Path) -> int:
 
     `root`: the user's repository. Errors: UserError where it is none of git and DVC.
     """
-    log = _run(root, "git", "log", "--branches", "--reverse", "--format=%H", "--diff-filter=d", "--", "dvc.lock")
+    log = _run(root, "git", "log", "--branches", "--reverse", "--format=%H", "--", "dvc.lock")
     results = [*((None, commit) for commit in log.split() if _has_run(root, commit)), *_experiments(root)]
     cache = _run(root, *DVC, "cache", "dir").strip()
     (root / ".state").mkdir(exist_ok=True)
@@ -50,7 +50,10 @@ def publish_all(root: Path) -> int:
 
 def _has_run(root: Path, commit: str) -> bool:
     """Whether dvc.lock holds a training there; as it comes with the project, it has no stages."""
-    return str(paths.RUN) in _run(root, "git", "show", f"{commit}:./dvc.lock")
+    try:
+        return str(paths.RUN) in _run(root, "git", "show", f"{commit}:./dvc.lock")
+    except UserError:  # the commit removed it
+        return False
 
 
 def _publish(clone: Path, root: Path, name: str | None) -> str:
