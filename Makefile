@@ -1,5 +1,5 @@
 # make quickstart   environment, then the whole pipeline on embedded stories, a small model, on a CPU, in minutes
-# make mytext FILES=my_stories   the same on your own stories (a directory, a file, 'my_stories/*.txt')
+# make mytext FILES=my_stories   the same on your own stories (a directory or a file)
 # make test         environment, then the test suite
 # make test-fast    environment, then its tests that are neither slow nor run DVC: under two minutes on two cores
 # make reproduce    environment, then the reference run, which is params.yaml as committed
@@ -26,8 +26,9 @@ QUIET_DVC := python -c 'import logging; logging.CRITICAL = logging.ERROR; from d
 # A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
 SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
-# The place of own stories is watched whatever the source, so it is one that is there.
-QUICKSTART := data.source=embedded data.embedded.stories=20000 data.files.path=data/own
+# The places of own stories are watched whatever the source, so they are some that are there.
+QUICKSTART := data.source=embedded data.embedded.stories=20000 \
+	data.files.train=data/own/train data.files.valid=data/own/valid
 
 .PHONY: quickstart mytext test test-fast reproduce lint bench bench-gpu state clean-state record torture check \
 	check-files check-reference
@@ -37,18 +38,9 @@ quickstart: check $(VENV)/.installed
 	@$(NEXT)
 
 mytext: check-files check $(VENV)/.installed
-	@$(PLACE); $(RUN) $(QUIET_DVC) exp run --quiet -S data.source=files -S "data.files.path='$$place'" \
-		-S "data.files.train='$$names'" -S data.files.valid= $(addprefix -S ,$(SMALL)) || { $(STOPPED); }
+	@$(RUN) $(QUIET_DVC) exp run --quiet -S data.source=files -S "data.files.train='$(FILES)'" \
+		$(addprefix -S ,data.files.valid=data/own/valid $(SMALL)) || { $(STOPPED); }
 	@$(NEXT)
-
-# DVC watches a file or a directory: of a glob, the directory that is there, and the rest are names in it.
-define PLACE
-place='$(FILES)'; names=; \
-while [ ! -e "$$place" ] && [ "$$place" != "$${place%/*}" ]; do \
-	names="$${place##*/}$${names:+/$$names}"; place=$${place%/*}; \
-done; \
-[ -e "$$place" ] || { echo "$(FILES): no such file or directory; a glob needs one, as in FILES='my_stories/*.txt'"; exit 1; }
-endef
 
 define STOPPED
 echo "Stopped; the reason stands above. The same command goes on from there."; exit 1
@@ -71,6 +63,7 @@ check:
 
 check-files:
 	@[ -n "$(FILES)" ] || { echo "Which files? make mytext FILES=my_stories"; exit 1; }
+	@[ -e "$(FILES)" ] || { echo "$(FILES): no such file or directory; DVC watches one: make mytext FILES=my_stories"; exit 1; }
 
 check-reference:
 	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not as committed: git checkout params.yaml first," \

@@ -10,7 +10,7 @@ from tinystories.common.params_file import load_params
 
 CONTRACT = """
     seed
-    data.source data.tinystories.edition data.embedded.stories data.files.path data.files.train
+    data.source data.tinystories.edition data.embedded.stories data.files.train
     data.files.valid data.files.column data.files.documents data.files.held_out
     tokenizer.vocab_size
     model.context_length model.embedding_size model.layers model.heads
@@ -103,5 +103,5 @@ def test_train_phases_may_fill_the_training(tmp_path):
 
 
 def test_data_source_files(tmp_path):
-    text = put("data.source", "files").replace("train: ''", "train: my/*.txt")
-    assert load(tmp_path, text).data.files.train == "my/*.txt"
+    text = put("data.source", "files").replace("train: data/own/train", "train: my")
+    assert load(tmp_path, text).data.files.train == "my"

@@ -35,9 +35,9 @@ def test_presets_work_without_git_identity_and_login_shell(bare: Repository) -> 
     files.mkdir()
     shutil.copy(bare.path / "data/raw/train.txt", files / "one.txt")
     bare.run("make", *INSTALLED, "quickstart", "QUICKSTART=seed=1", IN_SECONDS)
-    output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}/*.txt", IN_SECONDS)
+    output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}", IN_SECONDS)
     written = yaml.safe_load((bare.path / "params.yaml").read_text())["data"]["files"]
-    assert (written["path"], written["train"]) == (files.name, "*.txt")
+    assert (written["train"], written["valid"]) == (files.name, "data/own/valid")
     assert len(bare.runs()) == 3
     assert {"git config user.name you", "export SHELL=/bin/sh"} <= {line.strip() for line in output.splitlines()}
     assert max(map(len, output.partition("params.yaml holds")[2].splitlines())) <= 80
@@ -81,7 +81,7 @@ def test_mytext_refuses_files_that_are_not_there(tmp_path: Path, files: str) -> 
     subprocess.run(["git", *identity, "commit", "--quiet", "--allow-empty", "-m", "a"], cwd=tmp_path, check=True)
     command = ["make", *INSTALLED, "mytext", f"FILES={files}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == f"{files}: no such file or directory; a glob needs one, as in FILES='my_stories/*.txt'\n"
+    assert done.stdout == f"{files}: no such file or directory; DVC watches one: make mytext FILES=my_stories\n"
 
 
 def test_reproduce_refuses_another_run(repository: Repository) -> None:
@@ -90,7 +90,7 @@ def test_reproduce_refuses_another_run(repository: Repository) -> None:
     assert "params.yaml is not as committed: git checkout params.yaml first" in output and "> python" not in output
 
 
-@pytest.mark.parametrize("changes", [preset("QUICKSTART") + preset("SMALL"), ["data.files.path=one.txt"]])
+@pytest.mark.parametrize("changes", [preset("QUICKSTART") + preset("SMALL"), ["data.files.train=one.txt"]])
 def test_dvc_changes_only_the_values(changes: list[str], tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", path)
@@ -98,7 +98,9 @@ def test_dvc_changes_only_the_values(changes: list[str], tmp_path: Path) -> None
     apply_overrides(path, changes)
     after = path.read_text(encoding="utf-8").splitlines()
     differing = [line for line, old in zip(after, before, strict=True) if line != old]
-    assert len(differing) == len(set(changes) - {"train.epochs=2", "data.files.path=data/own"})
+    assert len(differing) == len(
+        set(changes) - {"train.epochs=2", "data.files.train=data/own/train", "data.files.valid=data/own/valid"}
+    )
     for change in changes:
         name, value = change.split("=")
         assert any(line.strip().startswith(f"{name.split('.')[-1]}: {value} ") for line in after), change

@@ -30,7 +30,7 @@ def test_dvc_watches_own_files(finished: Repository, tmp_path: Path) -> None:
     repository.run("git", "add", ".")
     repository.run("git", "commit", "--quiet", "--message", "My stories")
     run = ("dvc", "exp", "run", "-S", "data.source=files", "-S", "data.files.held_out=0.1")
-    where = ("-S", f"data.files.path='{place.name}'")
+    where = ("-S", f"data.files.train='{place.name}'")
     # A copy has what git and DVC know.
     assert "documents to train on" in repository.run(*run, "--temp", *where, "download")
     repository.run(*run, *where, "download")
@@ -43,6 +43,6 @@ def test_dvc_watches_own_files(finished: Repository, tmp_path: Path) -> None:
     assert status(repository) == {}
     outside = tmp_path / "elsewhere.csv"
     write(outside, STORIES[:100])
-    repository.run(*run, "-S", f"data.files.path={outside}", "download")
+    repository.run(*run, "-S", f"data.files.train={outside}", "download")
     write(outside, STORIES[:99])
     assert status(repository)["download"] == [{"changed deps": {str(outside): "modified"}}]

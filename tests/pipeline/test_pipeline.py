@@ -235,8 +235,7 @@ def test_same_key_trainings_do_not_overlap(repository: Repository) -> None:
         ({"model__heads": 5}, "model.heads is 5"),
         ({"model__context_length": 60_000}, "model.context_length is 60,000"),
         ({"tokenizer__vocab_size": 60_000}, "tokenizer.vocab_size is 60,000"),
-        ({"data__source": "files"}, "data.files.path is 'data/own'; no documents in it"),
-        ({"data__source": "files", "data__files__train": "nowhere.txt"}, "nowhere.txt"),
+        ({"data__source": "files"}, "data.files.train is 'data/own/train'; no documents in it"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )

@@ -199,7 +199,7 @@ def test_all_commands_work_in_order(walked: tuple[Repository, dict[str, str]]) -
     assert "Updated" in said["git checkout params.yaml"]
     parameters = [run.data.params for run in repository.runs()]
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
-    assert {"data.source", "data.files.path", "train.epochs", "train.learning_rate", "model.layers"} <= varied
+    assert {"data.source", "data.files.train", "train.epochs", "train.learning_rate", "model.layers"} <= varied
     assert (repository.path / "reports/dvc_plots/index.html").exists()
 
 

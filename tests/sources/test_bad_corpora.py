@@ -38,7 +38,7 @@ def holding(schema: Any, *rows: Any) -> bytes:
     return parquet([{"text": row} for row in rows], pa.schema([("text", schema)]))
 
 
-# Name, content, and what the message says after `data.files.path: NAME: `.
+# Name, content, and what the message says after `data.files.train: NAME: `.
 FILES: list[tuple[str, bytes, str]] = [
     # compression
     ("half.txt.gz", half(gzip.compress(NOISE)), "cut off: its gzip data end too early; copy or download it again"),
@@ -122,7 +122,7 @@ FILES: list[tuple[str, bytes, str]] = [
 def test_prepare_files_refuses(name, data, message):
     Path(name).write_bytes(data)
     start = time.monotonic()
-    assert problem(own(path=name)).startswith(f"data.files.path: {name}: {message}")
+    assert problem(own(train=name)).startswith(f"data.files.train: {name}: {message}")
     assert time.monotonic() - start < 2
 
 
@@ -130,23 +130,23 @@ FIFO = 1
 SEPARATED = text(STORIES)
 # What lies where: bytes of a file, what a link leads to, a FIFO, or an empty directory.
 PLACES: list[tuple[dict[str, Any], str]] = [
-    ({"my": None}, "data.files.path is 'my'; no documents in it"),
-    ({"my/.hidden.txt": SEPARATED, "my/.DS_Store": b"\0"}, "data.files.path is 'my'; no documents in it"),
-    ({"my": b""}, "data.files.path: my: empty; expected documents"),
-    ({"my": "nowhere"}, "data.files.path is 'my'; a link that leads nowhere, seen from /"),
-    ({"my/a.txt": "nowhere"}, "data.files.path: my/a.txt: a link that leads nowhere"),
-    ({"my/loop": "."}, "data.files.path: my/loop is a link to a directory, where DVC does not look; move or copy "),
-    ({"my": "my"}, "data.files.path is 'my'"),
-    ({"my": FIFO}, "data.files.path is 'my'; no regular file"),
-    ({"my/a.txt": FIFO}, "data.files.path: my/a.txt: no regular file"),
-    ({f"my/{number}.txt": b"" for number in range(200)}, "data.files.path: my/0.txt and 199 more: empty"),
+    ({"my": None}, "data.files.train is 'my'; no documents in it"),
+    ({"my/.hidden.txt": SEPARATED, "my/.DS_Store": b"\0"}, "data.files.train is 'my'; no documents in it"),
+    ({"my": b""}, "data.files.train: my: empty; expected documents"),
+    ({"my": "nowhere"}, "data.files.train is 'my'; a link that leads nowhere, seen from /"),
+    ({"my/a.txt": "nowhere"}, "data.files.train: my/a.txt: a link that leads nowhere"),
+    ({"my/loop": "."}, "data.files.train: my/loop is a link to a directory, where DVC does not look; move or copy "),
+    ({"my": "my"}, "data.files.train is 'my'"),
+    ({"my": FIFO}, "data.files.train is 'my'; no regular file"),
+    ({"my/a.txt": FIFO}, "data.files.train: my/a.txt: no regular file"),
+    ({f"my/{number}.txt": b"" for number in range(200)}, "data.files.train: my/0.txt and 199 more: empty"),
     (
         {"my/a b [ü]*.txt": SEPARATED, "my/cover.png": b"\x89PNG\r\n\x1a\n\0"},
-        "data.files.path: my/cover.png: looks like binary data, with a zero at byte 8",
+        "data.files.train: my/cover.png: looks like binary data, with a zero at byte 8",
     ),
     (
         {"my/a.txt": SEPARATED, "my/z.jsonl": b'{"text": 1}'},
-        "data.files.path: my/z.jsonl: line 1: 'text' is a number",
+        "data.files.train: my/z.jsonl: line 1: 'text' is a number",
     ),
 ]
 
@@ -164,7 +164,7 @@ def test_prepare_files_refuses_places(place, message):
         else:
             Path(name).symlink_to(content)
     start = time.monotonic()
-    assert problem(own(path="my")).startswith(message)
+    assert problem(own(train="my")).startswith(message)
     assert time.monotonic() - start < 2
 
 
@@ -179,7 +179,7 @@ def test_prepare_files_unreadable(monkeypatch):
         return opened(path, *args, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert problem(own(path="my")) == "data.files.path: my/a.txt: not readable (Permission denied)"
+    assert problem(own(train="my")) == "data.files.train: my/a.txt: not readable (Permission denied)"
 
 
 @pytest.mark.parametrize("ending", corpora(["x"]))
@@ -195,7 +195,9 @@ def test_prepare_files_changing_file(ending, monkeypatch):
         return original(*args)
 
     monkeypatch.setattr(f"tinystories.sources.readers.read.{name}", changing)
-    assert problem(own(path=path.name)).endswith("changed while it was read; run again when nothing writes it any more")
+    assert problem(own(train=path.name)).endswith(
+        "changed while it was read; run again when nothing writes it any more"
+    )
 
 
 def test_prepare_files_keeps_the_full_disk_apart(monkeypatch):
@@ -207,7 +209,7 @@ def test_prepare_files_keeps_the_full_disk_apart(monkeypatch):
 
     monkeypatch.setattr("tinystories.corpus.stories.StoryWriter._flush", full)
     with pytest.raises(OSError) as error:
-        prepare(own(path="my.txt", held_out=0.1))
+        prepare(own(train="my.txt", held_out=0.1))
     assert error.value.errno == 28 and "data/raw" in str(error.value.filename)
     assert not [path for path in Path("data").rglob("*") if path.is_file()]
 
@@ -215,5 +217,5 @@ def test_prepare_files_keeps_the_full_disk_apart(monkeypatch):
 def test_prepare_files_unpacks_where_the_output_goes():
     """Parquet within gzip needs a file to seek in; none of it stays."""
     Path("my.parquet.gz").write_bytes(gzip.compress(PARQUET))
-    prepare(own(path="my.parquet.gz", held_out=0.1))
+    prepare(own(train="my.parquet.gz", held_out=0.1))
     assert {path.name for path in Path("data/raw").iterdir()} == {"train.txt", "valid.txt", "manifest.json"}

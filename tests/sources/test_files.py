@@ -71,16 +71,15 @@ def test_prepare_files_no_overlap_no_warning(capsys):
     assert "warning" not in capsys.readouterr().out
 
 
-def test_prepare_files_globs_sorted_and_deep():
+def test_prepare_files_directories_sorted_and_deep():
     write(Path("my/b.txt"), STORIES[100:200])
     write(Path("my/a.txt"), STORIES[:100])
     write(Path("my/c/d/e.txt"), STORIES[200:300])
-    write(Path("my/f.md"), STORIES[300:])
     write(Path("valid.txt"), STORIES[300:])
-    for train, count in (("my/*.txt", 200), ("my/**/*.txt", 300), ("my/**", 400), ("my", 400), ("./my//c", 100)):
+    for train, count in (("my", 300), ("./my//c", 100), ("my/a.txt", 100)):
         prepare(own(train=train, valid="valid.txt"))
         assert len(splits()[0]) == count
-    prepare(own(train="my/**/*.txt", valid="valid.txt"))
+    prepare(own(train="my/", valid="valid.txt"))
     assert splits()[0] == STORIES[:300]
     assert [file["path"] for file in manifest()["detail"]["train"]] == ["my/a.txt", "my/b.txt", "my/c/d/e.txt"]
 
@@ -94,15 +93,15 @@ def test_prepare_files_of_one_place(here, tmp_path):
     for name in (".DS_Store", "a.txt.dvc", ".gitignore", ".hidden/a.txt"):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_bytes(b"\0\1")
-    prepare(own(path=str(place), valid="valid"))
+    prepare(own(train=str(place), valid=str(place / "valid")))
     assert splits() == (STORIES[100:200] + STORIES[:100], STORIES[200:])
-    prepare(own(path=str(place), train="[a].txt", valid="v*/*"))  # the file of that name, not a glob
+    prepare(own(train=str(place / "[a].txt"), valid=f" {place / 'valid/b.txt'} "))
     assert splits() == (STORIES[100:200], STORIES[200:])
-    prepare(own(path=str(place / "a.txt"), held_out=0.1))
+    prepare(own(train=str(place / "a.txt"), held_out=0.1))
     assert sum(map(len, splits())) == 100
     assert RAW_TRAIN.absolute().is_relative_to(here)
     (here / "link").symlink_to(place)
-    prepare(own(path="link", valid="valid"))
+    prepare(own(train="link", valid=str(place / "valid")))
     assert [file["path"] for file in manifest()["detail"]["train"]] == ["link/[a].txt", "link/a.txt"]
 
 
@@ -113,7 +112,7 @@ def test_prepare_files_however_the_corpus_is_cut(pieces):
     random.Random(0).shuffle(numbers)
     for number in numbers:
         write(Path(f"my/part-{number:05}.txt"), STORIES[400 * number // pieces : 400 * (number + 1) // pieces])
-    prepare(own(path="my", held_out=0.1))
+    prepare(own(train="my", held_out=0.1))
     train, valid = splits()
     held_out = {story for story in STORIES if int(hashlib.sha256(story.encode()).hexdigest()[:16], 16) < 2**64 / 10}
     assert valid == [story for story in STORIES if story in held_out]
@@ -123,42 +122,26 @@ def test_prepare_files_however_the_corpus_is_cut(pieces):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"train": "none.txt"}, "data.files.train is 'none.txt'; no such file in data.files.path, which is '.'"),
-        ({"train": "my.txt/none"}, "data.files.train is 'my.txt/none'; no such file in data.files.path"),
-        ({"train": "none/*.txt"}, "data.files.train is 'none/*.txt'; no such file in data.files.path"),
-        ({"train": "folder"}, "data.files.train is 'folder'; no such file in data.files.path"),
-        ({"train": "../repo/my.txt"}, "data.files.train is '../repo/my.txt'; no such file in data.files.path"),
-        ({"path": "none"}, "data.files.path is 'none'; no such file or directory, seen from /"),
-        ({"path": "/dev/null"}, "data.files.path is '/dev/null'; no regular file, seen from"),
-        ({"path": "x" * 5000}, "data.files.path is 'xxx"),
-        ({"path": "folder"}, "data.files.path is 'folder'; no documents in it; put files there, or give another place"),
+        ({"train": "none.txt"}, "data.files.train is 'none.txt'; no such file or directory, seen from /"),
+        ({"train": "my.txt/none"}, "data.files.train is 'my.txt/none'; no such file or directory"),
+        ({"train": "*.txt"}, "data.files.train is '*.txt'; no such file or directory"),
+        ({"train": "/dev/null"}, "data.files.train is '/dev/null'; no regular file, seen from"),
+        ({"train": "x" * 5000}, "data.files.train is 'xxx"),
+        ({"train": "folder"}, "data.files.train is 'folder'; no documents in it; put files there, or give another pla"),
+        ({"train": "deep", "valid": "deep/a.txt"}, "no documents in it besides those of data.files.valid"),
         (
-            {"path": "my.txt", "valid": "a.txt"},
-            "data.files.valid is 'a.txt', but data.files.path is one file, 'my.txt'",
+            {"train": "https://host.example/a%20b/my'.txt"},
+            'data.files.train is "https://host.example/a%20b/my\'.txt"; a path is expected, because DVC watches '
+            "files; run: dvc import-url 'https://host.example/a%20b/my'\"'\"'.txt' 'data/own/train/my'\"'\"'.txt'",
         ),
         (
-            {"path": "deep", "train": "my.txt"},
-            "'deep'; run: dvc exp run -S data.files.path=my.txt -S data.files.train=",
-        ),
-        (
-            {"path": "deep", "train": "deep/*.txt"},
-            "'deep'; run: dvc exp run -S data.files.path=deep -S 'data.files.train=*.txt'",
-        ),
-        ({"path": "deep", "valid": "deep/a.txt"}, "run: dvc exp run -S data.files.path=deep -S data.files.valid=a.txt"),
-        ({"path": "deep", "valid": "a.txt"}, "no documents in it beside those of data.files.valid"),
-        (
-            {"path": "https://host.example/a%20b/my'.txt"},
-            'data.files.path is "https://host.example/a%20b/my\'.txt"; a path is expected, because DVC watches '
-            "files; run: dvc import-url 'https://host.example/a%20b/my'\"'\"'.txt' 'data/own/my'\"'\"'.txt'",
-        ),
-        (
-            {"valid": "s3://bucket/a"},
-            "run: dvc import-url s3://bucket/a data/own/a and give data.files.path=data/own/a",
+            {"train": "my.txt", "valid": "s3://bucket/a"},
+            "run: dvc import-url s3://bucket/a data/own/valid/a and give data.files.valid=data/own/valid/a",
         ),
         ({"train": "empty.txt"}, "data.files.train: empty.txt: empty; expected documents"),
         ({"train": "blank.txt"}, "data.files.train: blank.txt: no text; expected documents"),
-        ({"train": "[be]*.txt"}, "data.files.train: blank.txt and 1 more: no text"),
-        ({"train": "my.txt", "valid": "none.txt"}, "data.files.valid is 'none.txt'; no such file"),
+        ({"train": "blanks"}, "data.files.train: blanks/a.txt and 1 more: no text"),
+        ({"train": "my.txt", "valid": "no.txt"}, "data.files.valid is 'no.txt'; no such file or directory"),
         ({"train": "my.txt", "valid": "empty.txt"}, "data.files.valid: empty.txt: empty"),
         ({"train": "my.txt", "valid": "latin.txt"}, "data.files.valid: latin.txt: not UTF-8 at byte 3; save it as"),
         (
@@ -172,6 +155,8 @@ def test_prepare_files_errors(section, message):
     write(Path("deep/a.txt"), STORIES)
     Path("folder").mkdir()
     Path("empty.txt").touch()
+    write(Path("blanks/a.txt"), [" "])
+    write(Path("blanks/b.txt"), ["", ""])
     Path("blank.txt").write_bytes(b"\n<|endoftext|>\n\r\n<|endoftext|>")
     Path("latin.txt").write_bytes("Café".encode("latin-1"))
     assert message in problem(own(**section))
@@ -183,19 +168,19 @@ def test_prepare_files_of_a_copy_without_them(tmp_path, monkeypatch):
     Path("own").mkdir()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "root"))
     (tmp_path / "root/own").mkdir()
-    assert "--temp and --queue see what git and DVC know, not the files in " in problem(own(path="own"))
+    assert "--temp and --queue see what git and DVC know, not the files in " in problem(own(train="own"))
 
 
 def test_prepare_files_unreadable_file(monkeypatch):
     if not Path("/proc/self/mem").is_file():
         pytest.skip("needs a file that opens but cannot be read: /proc/self/mem")
-    assert "data.files.path: /proc/self/mem: not readable (Input/output error)" in problem(own(path="/proc/self/mem"))
+    assert "data.files.train: /proc/self/mem: not readable (Input/output error)" in problem(own(train="/proc/self/mem"))
 
 
 def test_prepare_files_one_story_leaves_a_split_empty():
     write(Path("my.txt"), ["The only story.", ""])
     message = problem(own(train="my.txt", held_out=0.5))
-    assert "of 1 document in data.files.path; give more documents or data.files.valid" in message
+    assert "of 1 document in data.files.train; give more documents or data.files.valid" in message
     assert "dvc exp run" not in message
 
 
@@ -224,7 +209,7 @@ def test_prepare_files_one_document_a_file():
     """No file has a separator, and some are larger than one that stands alone may be."""
     for number in range(20):
         write(Path(f"my/{number}.txt"), [f"Book {number}.\n\n" + "The end. " * (200_000 if number == 3 else 2)])
-    prepare(own(train="my/*.txt", held_out=0.2))
+    prepare(own(train="my", held_out=0.2))
     assert sum(map(len, splits())) == 20 and all(splits())
     assert [file["stories"] for file in manifest()["detail"]["train"]] == [1] * 20
 

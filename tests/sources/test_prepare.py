@@ -41,15 +41,17 @@ def test_stage_download_one_line_error_then_success(here):
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for old, new in (
         ("source: tinystories", "source: files"),
-        ("train: ''", "train: none.txt"),
-        ("path: data/own", "path: ."),
+        ("train: data/own/train", "train: none.txt"),
     ):
         text = text.replace(old, new)
     Path("params.yaml").write_text(text, encoding="utf-8")
+    Path("data/own/valid").mkdir(parents=True)
     command = [sys.executable, str(ROOT / "stages/download.py")]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
     assert result.returncode == 1
-    assert result.stderr == "error: data.files.train is 'none.txt'; no such file in data.files.path, which is '.'\n"
+    assert (
+        result.stderr == f"error: data.files.train is 'none.txt'; no such file or directory, seen from {Path.cwd()}\n"
+    )
 
     write(Path("none.txt"), STORIES)
     result = subprocess.run(command, capture_output=True, text=True)

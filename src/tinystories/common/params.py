@@ -84,11 +84,10 @@ class EmbeddedSource(_Section):
 
 
 class FilesSource(_Section):
-    """The user's text. `path`: file or directory, which DVC watches. `train`, `valid`: names or globs in it."""
+    """The user's text. `train`, `valid`: a file or a directory of files, which DVC watches."""
 
-    path: Annotated[Stories, AfterValidator(_not_empty)]
-    train: Stories
-    valid: Stories
+    train: Annotated[Stories, AfterValidator(_not_empty)]
+    valid: Annotated[Stories, AfterValidator(_not_empty)]
     column: Annotated[SingleLine, AfterValidator(_not_empty)]
     documents: Literal["auto", "blank_lines", "lines"]
     held_out: Annotated[float, Field(gt=0, le=0.5)]

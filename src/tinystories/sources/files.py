@@ -112,7 +112,7 @@ def _write_split(
         another = f", or: dvc exp run -S data.files.held_out={share:g}" if share <= min(largest / 2**64, 0.5) else ""
         raise UserError(
             f"data.files.held_out is {held_out:g}; that leaves none {purpose} of "
-            f"{plural(sum(file.stories for file in files), 'document')} in data.files.path; "
+            f"{plural(sum(file.stories for file in files), 'document')} in data.files.train; "
             f"give more documents or data.files.valid{another}"
         )
 

@@ -23,7 +23,7 @@ STORIES = ['Tom, a cat; sat.\n\n"Hello," said Lily.', "One day\tZoë “ran” �
 
 
 def read(path: Path, column: str = "text") -> list[str]:
-    file = UserFile("data.files.path", str(path), path, column, "auto")
+    file = UserFile("data.files.train", str(path), path, column, "auto")
     file.check()
     return list(file.read(ProgressBar("", None, 0, None)))
 
@@ -48,7 +48,7 @@ def test_prepare_files_mixture_and_column(capsys):
         Path(f"my/{number}/a{ending}").write_bytes(data)
     rows = [{"story": text} for text in ("One.\n<|endoftext|>\nTwo.", None, " ", "\ufeffThree.\r\n")]
     Path("my/6.jsonl").write_bytes(b"\xef\xbb\xbf" + json_lines(rows) + b"\n")
-    prepare(own(path="my", column="story", held_out=0.3))
+    prepare(own(train="my", column="story", held_out=0.3))
     assert sorted(set(splits()[0] + splits()[1])) == sorted({*STORIES, "One.", "Two.", "Three."})
     assert manifest()["train"]["stories"] + manifest()["valid"]["stories"] == 6 * 4 + 3
     assert "warning: my/6.jsonl: 2 rows without text in 'story' left out" in capsys.readouterr().out

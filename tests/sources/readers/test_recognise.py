@@ -35,7 +35,7 @@ LONG = [{"text": "Once upon a time. " * HEAD_BYTES}] * 2
 
 def message(path: Path) -> str:
     with pytest.raises(UserError) as error:
-        UserFile("data.files.path", str(path), path, "text", "auto").check()
+        UserFile("data.files.train", str(path), path, "text", "auto").check()
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -155,7 +155,7 @@ def test_check_names_formats_that_are_not_read(tmp_path, monkeypatch, kind):
     path.parent.mkdir()
     path.write_bytes(data)
     advice = advice.replace("FILE", str(path)).replace("NEW", "my/a")
-    assert message(path) == f"data.files.path: {path}: looks like {looks_like}{advice}"
+    assert message(path) == f"data.files.train: {path}: looks like {looks_like}{advice}"
 
 
 WORDS = st.sampled_from(
