@@ -1,4 +1,4 @@
-"""Encoding word by word gives the ids of `tokenizers`, whatever the text."""
+"""Encoding gives the ids of `tokenizers`, whatever the text, by gigatoken and without it."""
 
 import os
 import random
@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from tinystories.common.special_tokens import END_OF_TEXT
-from tinystories.corpus.stories import read_stories
+from tinystories.common.errors import UserError
+from tinystories.common.files import sha256_of
+from tinystories.common.params import MAX_VOCAB_SIZE
+from tinystories.corpus.stories import blocks_of, read_blocks, read_stories
 from tinystories.encoding import encoder
-from tinystories.encoding.encoder import encode_stories
+from tinystories.encoding.encoder import encode_blocks, encode_with_tokenizers
 from tinystories.sources import storygen
+from tinystories.tokenization import fast
 from tinystories.tokenizer_training.bpe import train_tokenizer
 
 SPACES = re.findall(r"\s", "".join(map(chr, range(0x110000))))
