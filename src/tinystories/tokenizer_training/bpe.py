@@ -1,7 +1,7 @@
 """Train the tokenizer: learn its vocabulary and merges from the training stories.
 
-`train_tokenizer` is the readable way, by `tokenizers` alone, and defines what is right. `train_on_blocks` gives the same
-many times as fast, and is the stage's way where gigatoken works.
+`train_tokenizer` is the readable way, by `tokenizers` alone, and defines what is right. `train_on_blocks` gives the
+same many times as fast, and is the stage's way where gigatoken works.
 """
 
 from collections.abc import Iterable, Iterator

@@ -6,6 +6,7 @@ Its trainer takes text alone, and to count the words takes it more than nine ten
 import heapq
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import pairwise
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -31,7 +32,7 @@ def learn_merges(counts: Mapping[bytes, int], vocab_size: int) -> Tokenizer:
     pair_counts: defaultdict[Pair, int] = defaultdict(int)
     places: defaultdict[Pair, set[int]] = defaultdict(set)  # of a pair: the words that may have it
     for index, word in enumerate(words):
-        for pair in zip(word, word[1:], strict=False):
+        for pair in pairwise(word):
             pair_counts[pair] += word_counts[index]
             places[pair].add(index)
     queue = [(-pair_counts[pair], pair, indices) for pair, indices in places.items()]
