@@ -18,6 +18,7 @@ from tinystories.tokenization import fast
 from tinystories.tokenization.tokenizer import load_tokenizer
 from tinystories.tokenizer_training import bpe, word_counts
 from tinystories.tokenizer_training.bpe import train_and_save, train_on_blocks, train_tokenizer
+from tinystories.tokenizer_training.merges import learn_merges
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -96,9 +97,7 @@ def test_train_on_blocks_says_nothing(stories, capfd):
 def test_train_on_blocks_refuses_other_words(stories, monkeypatch):
     count_fast = word_counts._count_fast
     monkeypatch.setattr(word_counts, "_count_fast", lambda data: count_fast(data)[1:])
-    with pytest.raises(
-        UserError, match=r"^gigatoken .* and tokenizers .* give different words for 'One day"
-    ):
+    with pytest.raises(UserError, match=r"^gigatoken .* and tokenizers .* give different words for 'One day"):
         train_on_blocks(blocks_of(stories), 300, total_bytes=1)
     monkeypatch.setattr(word_counts, "_count_fast", lambda data: [(b"ab ", 1), (b"cd", 1)])
     with pytest.raises(UserError, match="give different words for 'ab cd"):
@@ -106,8 +105,7 @@ def test_train_on_blocks_refuses_other_words(stories, monkeypatch):
 
 
 def test_train_on_blocks_refuses_other_merges(stories, monkeypatch):
-    learn = bpe.learn_merges
-    monkeypatch.setattr(bpe, "learn_merges", lambda counts, size: learn(dict.fromkeys(counts, 2), size))
+    monkeypatch.setattr(bpe, "learn_merges", lambda counts, size: learn_merges(dict.fromkeys(counts, 2), size))
     with pytest.raises(UserError, match="give different merges for 'One day"):
         train_on_blocks(blocks_of(stories), 300, total_bytes=1)
 

@@ -65,7 +65,7 @@ class BlockEncoder:
         self._blocks = 0
         # Each character of a byte-level BPE's entry stands for one byte.
         entries = (tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size()))
-        self._sizes = np.array([len(entry) for entry in entries], dtype=np.uint16)
+        self._sizes = np.array([len(entry or "") for entry in entries], dtype=np.uint16)
         self._sizes[END_OF_TEXT_ID] = len(END_OF_TEXT)
         self._process = psutil.Process()
         self._fast: Any = None
