@@ -23,7 +23,6 @@ from tinystories.tokenizer_training.word_counts import count_with_tokenizers, co
 
 # The time to train on a word grows with the square of its length: minutes for 500 kB without a space.
 MAX_WORD_BYTES = 1000
-BLOCK_BYTES = 2**24  # whose words are counted at once
 CHECKED_ENTRIES = 1000  # at most, of the tokenizer that both ways learn from a sample
 
 
@@ -31,7 +30,7 @@ def train_and_save(params: Params) -> None:
     """Train the tokenizer on the training stories, and write tokenizer.json."""
     vocab_size, total_bytes = params.tokenizer.vocab_size, paths.RAW_TRAIN.stat().st_size
     if gigatoken():
-        tokenizer = train_on_blocks(read_blocks(paths.RAW_TRAIN, block_size=BLOCK_BYTES), vocab_size, total_bytes)
+        tokenizer = train_on_blocks(read_blocks(paths.RAW_TRAIN), vocab_size, total_bytes)
     else:
         tokenizer = train_tokenizer(read_stories(paths.RAW_TRAIN), vocab_size, total_bytes)
     save_tokenizer(tokenizer, paths.TOKENIZER)
