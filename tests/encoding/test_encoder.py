@@ -127,7 +127,7 @@ def test_encode_blocks_character_of_newer_unicode(capsys):
     """gigatoken takes U+088F for a letter, tokenizers for a character like a full stop, which it joins."""
     from gigatoken import Tokenizer as Fast
 
-    if fast.is_split_alike("\u088f".encode()):
+    if fast._is_character_alike("\u088f"):
         pytest.skip("gigatoken and tokenizers are of the same version of Unicode")
     texts = ["a\u088f. a\u088f."] * 20
     tokenizer = train_tokenizer(texts, 261, total_bytes=1)

@@ -110,6 +110,13 @@ def test_train_on_blocks_refuses_other_merges(stories, monkeypatch):
         train_on_blocks(blocks_of(stories), 300, total_bytes=1)
 
 
+def test_train_and_save_too_many_words(tmp_path, monkeypatch, stories, tokenizer, small_params: Params, capsys):
+    """Memory is bounded: `tokenizers` trains, in its own."""
+    monkeypatch.setattr(word_counts, "MAX_WORDS", 20)
+    test_train_and_save_writes_tokenizer_json(tmp_path, monkeypatch, stories, tokenizer, small_params)
+    assert "different words: tokenizers trains the tokenizer, slower" in capsys.readouterr().out
+
+
 def test_train_and_save_without_gigatoken(tmp_path, monkeypatch, stories, tokenizer, small_params: Params, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "gigatoken", None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, pre_tokenizers, trainers
 
 from tinystories.common import paths
-from tinystories.common.console import progress
+from tinystories.common.console import progress, warn
 from tinystories.common.errors import UserError
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
@@ -19,7 +19,7 @@ from tinystories.corpus.stories import StoryBlock, read_blocks, read_stories
 from tinystories.tokenization.fast import gigatoken, refuse, sample
 from tinystories.tokenization.tokenizer import untrained_tokenizer
 from tinystories.tokenizer_training.merges import learn_merges
-from tinystories.tokenizer_training.word_counts import count_with_tokenizers, count_words
+from tinystories.tokenizer_training.word_counts import MAX_WORDS, TooManyWords, count_with_tokenizers, count_words
 
 # The time to train on a word grows with the square of its length: minutes for 500 kB without a space.
 MAX_WORD_BYTES = 1000
@@ -29,9 +29,13 @@ CHECKED_ENTRIES = 1000  # at most, of the tokenizer that both ways learn from a 
 def train_and_save(params: Params) -> None:
     """Train the tokenizer on the training stories, and write tokenizer.json."""
     vocab_size, total_bytes = params.tokenizer.vocab_size, paths.RAW_TRAIN.stat().st_size
+    tokenizer = None
     if gigatoken():
-        tokenizer = train_on_blocks(read_blocks(paths.RAW_TRAIN), vocab_size, total_bytes)
-    else:
+        try:
+            tokenizer = train_on_blocks(read_blocks(paths.RAW_TRAIN), vocab_size, total_bytes)
+        except TooManyWords:
+            warn(f"more than {MAX_WORDS:,} different words: tokenizers trains the tokenizer, slower")
+    if tokenizer is None:
         tokenizer = train_tokenizer(read_stories(paths.RAW_TRAIN), vocab_size, total_bytes)
     save_tokenizer(tokenizer, paths.TOKENIZER)
 
@@ -39,7 +43,7 @@ def train_and_save(params: Params) -> None:
 def train_on_blocks(blocks: Iterable[StoryBlock], vocab_size: int, total_bytes: int) -> Tokenizer:
     """Train as `train_tokenizer` does, with the words counted by gigatoken.
 
-    Errors: UserError as there, and where gigatoken and tokenizers differ.
+    Errors: UserError as there, and where gigatoken and tokenizers differ; TooManyWords.
     """
     with progress("Counting words", total_bytes) as bar:
 

@@ -30,11 +30,11 @@ def learn_merges(counts: Mapping[bytes, int], vocab_size: int) -> Tokenizer:
     words = [[ids[byte] for byte in word] for word in counts]
     word_counts = list(counts.values())
     pair_counts: defaultdict[Pair, int] = defaultdict(int)
-    places: defaultdict[Pair, set[int]] = defaultdict(set)  # of a pair: the words that may have it
+    places: defaultdict[Pair, list[int]] = defaultdict(list)  # of a pair: the words that may have it, some twice
     for index, word in enumerate(words):
         for pair in pairwise(word):
             pair_counts[pair] += word_counts[index]
-            places[pair].add(index)
+            places[pair].append(index)
     queue = [(-pair_counts[pair], pair, indices) for pair, indices in places.items()]
     heapq.heapify(queue)
     merges: dict[Pair, None] = {}
@@ -51,7 +51,7 @@ def learn_merges(counts: Mapping[bytes, int], vocab_size: int) -> Tokenizer:
             entries.append(entry)
         merges.pop(pair, None)  # a pair merged again counts as the later of the two
         merges[pair] = None
-        places = defaultdict(set)
+        places = defaultdict(list)
         for index in indices:
             _merge(words[index], pair, new, word_counts[index], pair_counts, places, index)
         for created, indices in places.items():
@@ -69,7 +69,7 @@ def _merge(
     new: int,
     count: int,
     pair_counts: defaultdict[Pair, int],
-    places: defaultdict[Pair, set[int]],
+    places: defaultdict[Pair, list[int]],
     index: int,
 ) -> None:
     """Replace the pair in a word by `new`, from left to right, and bring the counts of its neighbours up to date."""
@@ -82,12 +82,12 @@ def _merge(
                 left = word[at - 1]
                 pair_counts[left, first] -= count
                 pair_counts[left, new] += count
-                places[left, new].add(index)
+                places[left, new].append(index)
             if at < len(word) - 1:
                 right = word[at + 1]
                 pair_counts[second, right] -= count
                 pair_counts[new, right] += count
-                places[new, right].add(index)
+                places[new, right].append(index)
         at += 1
 
 

@@ -11,20 +11,28 @@ from tinystories.common.special_tokens import END_OF_TEXT
 from tinystories.corpus.stories import StoryBlock
 from tinystories.tokenization.fast import fall_back, gigatoken, is_split_alike, refuse, sample
 
+MAX_WORDS = 400_000  # distinct ones; to learn merges from each takes half a kB
+
 _SEPARATOR = END_OF_TEXT.encode()
 
 _split = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
-def count_words(blocks: Iterable[StoryBlock]) -> dict[bytes, int]:
-    """Count each word that GPT-2's pattern cuts the stories into. Memory: the distinct words.
+class TooManyWords(Exception):
+    """The text has more different words than memory is meant for."""
 
-    Errors: UserError where gigatoken and tokenizers differ.
+
+def count_words(blocks: Iterable[StoryBlock]) -> dict[bytes, int]:
+    """Count each word that GPT-2's pattern cuts the stories into.
+
+    Errors: UserError where gigatoken and tokenizers differ; TooManyWords where they are more than MAX_WORDS.
     """
     counts: dict[bytes, int] = {}
     for number, block in enumerate(blocks):
         for word, count in _count(block.data, number):
             counts[word] = counts.get(word, 0) + count
+        if len(counts) > MAX_WORDS:
+            raise TooManyWords
     return counts
 
 
