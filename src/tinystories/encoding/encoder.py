@@ -19,7 +19,7 @@ from tinystories.tokenization.token_files import TOKEN_DTYPE
 from tinystories.tokenization.tokenizer import is_standard
 
 BLOCKS_AHEAD = 2  # read before the block ahead of them is written
-CACHE_BYTES = 64 << 20  # by which the process may grow before gigatoken's cache of words is dropped
+CACHE_BYTES = 32 << 20  # by which the process may grow before gigatoken's cache of words is dropped
 PIECE_BYTES = 2**14  # that `tokenizers` encodes as one text
 BATCH_PIECES = 32  # that it encodes at once: it takes more than 100 bytes for each
 
