@@ -52,8 +52,8 @@ HASHING = "hashfile/hash.py:file_md5 hashfile/hash.py:hash_file hashfile/build.p
 COPYING = "hashfile/transfer.py:_add hashfile/transfer.py:_do_transfer fs/generic.py:transfer dvc_objects/db.py:add"
 KILL_POINTS = (  # in the pipeline's order
     KillPoint("writing stories", "download", "stories.py:write stories.py:_flush" + FILES, 300),
-    KillPoint("training the tokenizer", "train_tokenizer", "bpe.py:train_tokenizer" + FILES, 30),
-    KillPoint("writing tokens", "tokenize_to_memmap", "writer.py:write_tokens encoder.py:encode_stories" + FILES, 60),
+    KillPoint("training the tokenizer", "train_tokenizer", "bpe.py:train_on_blocks merges.py:learn_merges" + FILES, 30),
+    KillPoint("writing tokens", "tokenize_to_memmap", "writer.py:write_blocks encoder.py:encode_blocks" + FILES, 60),
     KillPoint("in a step", "train", "training/step.py:step training/step.py:_step_body optimizer.py:update", 400),
     KillPoint("writing the state", "train", "resume.py:save" + FILES, 60),
     KillPoint("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows loss_eval.py:windows_loss", 60),

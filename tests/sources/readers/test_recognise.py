@@ -180,6 +180,8 @@ def accepts(text: str, head_bytes: int = HEAD_BYTES) -> None:
 @example("{}\n[]\n", HEAD_BYTES)
 @example("[" * 50_000, HEAD_BYTES)
 @example("text\nHello, said Tom\n", HEAD_BYTES)
+@example("text,\nLily, ran", HEAD_BYTES)
+@example("One, text\nLily, ran", HEAD_BYTES)
 def test_recognise_accepts_stories(text, head_bytes):
     """Also where the part that is looked at ends within a word."""
     accepts(text, head_bytes)

@@ -179,6 +179,8 @@ def _table(text: str, column: str) -> Look | None:
             continue
         if len(rows) < 2 or column not in rows[0] or len(rows[0]) != len(rows[1]):
             continue
+        if not all(rows[0]) or any(cell.startswith(" ") for row in rows for cell in row):  # prose
+            continue
         # One column: a story may have a line that is a word. The cells of a table are quoted where they have commas.
         if len(rows[0]) > 1 or text.split("\n", 1)[1].startswith('"'):
             return Look(name, ending=f".{name.lower()}")
