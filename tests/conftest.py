@@ -13,6 +13,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # transformers loads what a test wrote, and nothing else
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, threads only wait for each other
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the stages
 # What PyTorch compiles is kept from one test run to the next, in its own usual place.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
 

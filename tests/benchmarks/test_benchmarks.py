@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import overhead, train_step
+from benchmarks import overhead, sharing, train_step
 from benchmarks.contenders import (
     WARM_UP,
     Contender,
@@ -186,6 +186,14 @@ def test_row_compares_within_rounds() -> None:
 
 
 @pytest.mark.slow
+def test_sharing_measures_each_setting_in_each_situation() -> None:
+    rows = sharing.measure(tiny=True)["rows"]
+    assert [row["setting"] for row in rows] == list(sharing.SETTINGS)
+    assert all(
+        row[column] > 0 for row in rows for column in ("alone", "beside busy processes", "four at once, together")
+    )
+
+
 def test_overhead_accounts_for_all_time() -> None:
     (row,) = overhead.measure(tiny=True)["rows"]
     assert row["steps"] == 35

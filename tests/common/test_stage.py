@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.repository import ROOT
 from tests.support.stage import run_script
+from tinystories.common.cores import SPIN_COUNT
 from tinystories.common.stage import WORLD_SIZE_VARIABLES
 
 
@@ -28,6 +29,17 @@ def test_run_stage_exit_status(stage_directory, body, status, error):
     result = run_script(stage_directory, body)
     assert (result.returncode, result.stderr) == (status, error)
     assert result.stdout == ("after\n" if status == 0 else "")
+
+
+@pytest.mark.parametrize(
+    ("set_by_user", "seen"),
+    [({}, str(SPIN_COUNT)), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_run_stage_limits_spinning_unless_the_user_has_set_it(stage_directory, monkeypatch, set_by_user, seen):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    body = "assert 'torch' not in sys.modules; open('seen', 'w').write(str(os.environ.get('GOMP_SPINCOUNT')))"
+    assert run_script(stage_directory, body, **set_by_user).returncode == 0
+    assert (stage_directory / "seen").read_text() == seen
 
 
 def test_run_stage_keeps_traceback_of_a_bug(stage_directory):

@@ -1,10 +1,24 @@
-"""The number of processor cores that this process may use: a container or a job scheduler often allows fewer."""
+"""The processor cores that this process may use, and how its threads share them with other processes."""
 
 import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+
+# How often an OpenMP thread looks for work before it sleeps: some 20 microseconds. GNU's default is 300,000, several
+# milliseconds. On cores shared with other processes, that time is taken from the threads that are waited for.
+SPIN_COUNT = 1000
+_SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+
+def limit_spinning() -> None:
+    """Let the OpenMP threads of this process and its children wait asleep. What the user has set wins.
+
+    Call it before torch is imported, whose OpenMP runtime reads the variable once. Measurements: benchmarks/sharing.py.
+    """
+    if not any(name in os.environ for name in _SPIN_VARIABLES):
+        os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
 
 
 def usable_cores(root: Path = Path("/")) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tinystories.common import paths
 from tinystories.common.console import escape_control
+from tinystories.common.cores import limit_spinning
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.params_file import load_params
@@ -28,6 +29,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
     signal.signal(signal.SIGTERM, raise_stopped)
     signal.signal(signal.SIGINT, raise_stopped)
     exit_after_grace()
+    limit_spinning()
     by_dvc = "DVC_STAGE" in os.environ
     if by_dvc:
         # If DVC is killed, its stage's outputs are lost, and in the way of the next run. A stage that was started by

@@ -16,7 +16,7 @@ from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import load_checkpoint
 from tinystories.model.cpu_kernels import compile_kernels
-from tinystories.model.device import choose_device, translate_device_errors
+from tinystories.model.device import choose_device, limit_threads, translate_device_errors
 from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens
 
@@ -27,6 +27,7 @@ def evaluate(params: Params) -> None:
 
     Errors: UserError where checkpoints, tokenizer and tokens are not of one training.
     """
+    limit_threads()
     meta, kept = TokenMeta.read(), EpochIndex.read().epochs
     tokenizer = matching_tokenizer(meta, paths.CHECKPOINT / "tokenizer.json")
     model = _load(paths.CHECKPOINT, meta.vocab_size)

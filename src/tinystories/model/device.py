@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tinystories.common.cores import usable_cores
 from tinystories.common.errors import UserError
 
 # What errors say that PyTorch has no exceptions of their own for: on a CPU, on MPS, in CUDA's libraries.
@@ -25,6 +26,17 @@ def choose_device(wanted: str) -> torch.device:
         found = ", ".join(name for name, there in available.items() if there)
         raise UserError(f"train.device is {wanted}, but PyTorch finds only {found} here; it should be auto or {found}")
     return torch.device(wanted)
+
+
+def limit_threads() -> None:
+    """Use no more threads than the cores that this process may use: PyTorch knows nothing of a container's quota.
+
+    The user's OMP_NUM_THREADS wins. Compiling takes as many processes.
+    """
+    cores = usable_cores()
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(cores, 32)))  # 32: PyTorch's own limit
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tinystories.inference.loss_eval import EvalResult, perplexity
 from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.cpu_kernels import compile_kernels
-from tinystories.model.device import translate_device_errors
+from tinystories.model.device import limit_threads, translate_device_errors
 from tinystories.tracking.async_logger import AsyncRunLogger
 from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_params, history_metrics
 from tinystories.tracking.mlflow_run import Status
@@ -41,6 +41,7 @@ def train(params: Params, experiment: str | None) -> None:
     Errors: UserError for token files that do not match, a device that is missing or fails, a loss that is not finite.
     """
     data = open_data(params.model.context_length)
+    limit_threads()
     if params.train.deterministic:
         set_determinism()
     backend = choose_backend(params, data.meta.vocab_size)
