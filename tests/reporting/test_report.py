@@ -43,6 +43,13 @@ def test_write_report_has_every_figure(run, params):
     assert "abab" * 4 not in text
 
 
+def test_write_report_shows_the_checks(run, params):
+    write_report(params)
+    text = paths.REPORT.read_text()
+    assert "87.0% are longer than the context and 0.4% copies of another one; 0.1% of the validation" in text
+    assert re.search(r"\| +in 90 % of them \| +91 to 412 \| +91 to 412 \|", text)
+
+
 def test_write_report_hides_a_clock_set_back(run, params):
     Run.read().model_copy(update={"ended": "2026-11-21T00:00:00+00:00"}).write()
     text = report(params)
