@@ -51,7 +51,6 @@ DVC = (
 HASHING = "hashfile/hash.py:file_md5 hashfile/hash.py:hash_file hashfile/build.py:_build_file"
 COPYING = "hashfile/transfer.py:_add hashfile/transfer.py:_do_transfer fs/generic.py:transfer dvc_objects/db.py:add"
 KILL_POINTS = (  # in the pipeline's order
-    KillPoint("downloading", "download", "sources/download.py:_attempt", 60),
     KillPoint("writing stories", "download", "stories.py:write stories.py:_flush" + FILES, 300),
     KillPoint("training the tokenizer", "train_tokenizer", "bpe.py:train_tokenizer" + FILES, 30),
     KillPoint("writing tokens", "tokenize_to_memmap", "writer.py:write_tokens encoder.py:encode_stories" + FILES, 60),
