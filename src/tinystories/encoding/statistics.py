@@ -17,7 +17,7 @@ from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
 from tinystories.tokenization.token_files import TOKEN_DTYPE, TokenArray
 
 SAMPLE_STORIES = 2**17
-SAMPLE_BYTES = 2**27
+SAMPLE_BYTES = 2**26
 BLOCK_TOKENS = 2**21  # read at once
 BLOCK_BYTES = 2**20  # of text, read at once
 
