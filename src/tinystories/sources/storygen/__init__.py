@@ -136,7 +136,7 @@ def _draw(random: Random, seed: int, index: int) -> tuple[_Script, Words]:
     for bit, often in _FLAG_ODDS:
         if chance() < often:
             drawn |= bit
-    script = _script(number, drawn, kind == cast.CHILD, sex)
+    script = _script(number, drawn, kind == cast.CHILD)
     words = {
         **_person(number, sex, kind, ""),
         **_person(number, friend_sex, friend_kind, "F."),
@@ -144,7 +144,7 @@ def _draw(random: Random, seed: int, index: int) -> tuple[_Script, Words]:
         "{F}": FRIENDS[friend],
         "{town}": TOWNS[town],
     }
-    for rows, size in script.decks:
+    for rows, size in script.decks[sex]:
         words.update(rows[int(chance() * size)])
     return script, words
 
@@ -156,16 +156,16 @@ _PEOPLE = ("{he}", "{F.he}", "{elder.he}", "{neighbor.he}")
 
 
 class _Script(NamedTuple):
-    """What stories with the same plot, flags and sex of the hero share."""
+    """What stories with the same plot and flags share."""
 
     plot: Plot
     flags: frozenset[str]
     beats: tuple[Beat, ...]
-    decks: tuple[tuple[cast.Deck, int], ...]  # one for each role to be drawn, with its length
+    decks: dict[str, tuple[tuple[cast.Deck, int], ...]]  # by the hero's sex: one for each role, with its length
 
 
 @cache
-def _script(number: int, drawn: int, child: bool, sex: str) -> _Script:
+def _script(number: int, drawn: int, child: bool) -> _Script:
     """Return the script for the number of a plot and a bit set of flags."""
     names = {name for (bit, _), name in zip(_FLAG_ODDS, _FLAGS, strict=True) if drawn & bit}
     if "bad" in names:
@@ -173,8 +173,9 @@ def _script(number: int, drawn: int, child: bool, sex: str) -> _Script:
     flags = frozenset(names | {"child" if child else "animal"})
     beats = beats_for(PLOTS[number].paragraphs, flags)
     roles = sorted({role_of(slot) for slot in slots_for(PLOTS[number].paragraphs, flags)} & _roles())
-    decks = tuple(_deck(role, sex, not child) for role in roles)
-    return _Script(PLOTS[number], flags, beats, tuple((rows, len(rows)) for rows in decks))
+    decks = {sex: [_deck(role, sex, not child) for role in roles] for sex in cast.SEXES}
+    sized = {sex: tuple((rows, len(rows)) for rows in found) for sex, found in decks.items()}
+    return _Script(PLOTS[number], flags, beats, sized)
 
 
 @cache
