@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.repository import ROOT
 from tinystories.common import paths
-from tinystories.common.artifacts import CorpusFigures
+from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.params_file import load_params

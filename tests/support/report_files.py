@@ -4,7 +4,6 @@ import math
 
 from tinystories.common import paths
 from tinystories.common.artifacts import (
-    CorpusFigures,
     Environment,
     EpochIndex,
     EpochRow,
@@ -12,12 +11,12 @@ from tinystories.common.artifacts import (
     HistoryRow,
     Manifest,
     Run,
-    SplitFigures,
     StoryFile,
     TokenFile,
     TokenMeta,
     TrainMetrics,
 )
+from tinystories.common.corpus_figures import CorpusFigures, SplitFigures
 from tinystories.common.epochs import epochs_with_samples
 
 FIGURES = SplitFigures(

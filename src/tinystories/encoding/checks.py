@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from tinystories.common import paths
-from tinystories.common.artifacts import CorpusFigures, SplitFigures, TokenFile, TokenMeta
+from tinystories.common.artifacts import TokenFile, TokenMeta
+from tinystories.common.corpus_figures import CorpusFigures, SplitFigures
 from tinystories.common.errors import UserError
 from tinystories.common.params import Checks, Params
 from tinystories.common.special_tokens import END_OF_TEXT_ID

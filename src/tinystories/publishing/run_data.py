@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from tinystories.common import paths
-from tinystories.common.artifacts import CorpusFigures, EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
+from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
+from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.errors import UserError
 from tinystories.common.urls import redact
 from tinystories.tracking.metrics import corpus_metrics, epoch_metrics, final_metrics, history_metrics
