@@ -74,6 +74,8 @@ GOOD = [
     ("train.learning_rate", "1e-05", 0.00001),  # as DVC writes it for -S train.learning_rate=1e-5
     ("train.weight_decay", "-0.0", 0.0),
     ("train.weight_decay", "0", 0.0),
+    ("checks.max_cut_stories", "0", 0.0),
+    ("checks.max_mojibake", "0", 0.0),
     ("train.warmup", "0", 0.0),
     ("train.cooldown", "0", 0.0),
     ("train.gradient_clip", "0", 0.0),

@@ -108,6 +108,16 @@ class Tokenizer(_Section):
     vocab_size: Annotated[int, Field(ge=MIN_VOCAB_SIZE, le=MAX_VOCAB_SIZE)]
 
 
+class Checks(_Section):
+    """Limits of the figures in reports/data.json."""
+
+    max_overlap: Fraction
+    max_duplicates: Fraction
+    max_cut_stories: Fraction
+    max_mojibake: Annotated[float, Field(ge=0, le=1e6)]
+    min_bytes_per_token: Annotated[float, Field(ge=1, le=100)]
+
+
 class ModelConfig(_Section):
     """The model's sizes: tokens of context, embedding size, blocks, attention heads of a block."""
 
@@ -218,6 +228,7 @@ class Params(_Section):
     seed: Seed
     data: Data
     tokenizer: Tokenizer
+    checks: Checks
     model: ModelConfig
     train: Train
     evaluate: Evaluate

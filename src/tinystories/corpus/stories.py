@@ -19,7 +19,7 @@ MAX_STORY_BYTES = 1 << 24
 _SEPARATOR = SEPARATOR.encode()
 SAVE_AS_UTF_8 = "save it as UTF-8, or if it is from an older Windows: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 FAST_BLOCK_BYTES = 1 << 22  # that `read_blocks` reads at once
-_STORY_END = f"\n{SEPARATOR}\n"
+STORY_END = f"\n{SEPARATOR}\n"
 # Whitespace, and the byte order mark: a file joined from several has one at the start of each.
 _STRIP = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
 _ASCII_STRIP = "".join(filter(str.isascii, _STRIP)).encode()
@@ -193,6 +193,12 @@ class StoryWriter:
         if self._buffered >= BLOCK_BYTES:
             self._flush()
 
+    def write_encoded(self, data: bytes, stories: int) -> None:
+        """Add a number of stories that are in the canonical form already."""
+        self._flush()
+        self._write(data)
+        self.stories += stories
+
     def finish(self) -> StoryFile:
         """Write what is buffered, and describe the file."""
         self._flush()
@@ -200,12 +206,14 @@ class StoryWriter:
 
     def _flush(self) -> None:
         if self._buffer:
-            data = (_STORY_END.join(self._buffer) + _STORY_END).encode()
-            self._file.write(data)
-            self._sha256.update(data)
-            self._bytes += len(data)
+            self._write((STORY_END.join(self._buffer) + STORY_END).encode())
             self._buffer.clear()
             self._buffered = 0
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self._bytes += len(data)
 
 
 @contextmanager
