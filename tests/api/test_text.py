@@ -55,10 +55,10 @@ def test_encode_end_is_the_end_of_the_whole(tokenizer, words, tokens):
     assert end == whole if len(whole) < tokens else end[-tokens:] == whole[-tokens:] and len(end) >= tokens
 
 
-@pytest.mark.parametrize("tokens", range(1, 25))
+@pytest.mark.parametrize("tokens", range(5, 25))
 def test_encode_end_begins_between_words(tokens):
     """Its first token, too, is one of the whole text, also where spaces stand in a row that is one token."""
-    tokenizer = train_tokenizer(["Tom and     Lily     ,     so"] * 9, vocab_size=280, total_bytes=1)
+    tokenizer = train_tokenizer(["Tom and     Lily     ,     so"] * 9, vocab_size=270, total_bytes=1)
     whole = encode(tokenizer, text := "Tom and     Lily     ,     so glad" * 100)
     end = encode_end(tokenizer, text, tokens)
     assert tokens <= len(end) < len(whole) and whole[-len(end) :] == end

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 
 import pytest
@@ -98,15 +97,13 @@ def test_score_tokens_in_colours(run, monkeypatch):
     assert "\x1b" not in screen.getvalue()
 
 
-def test_score_standard_input(run, here):
-    keep, file = os.dup(0), os.open(here / "two.txt", os.O_RDONLY)
-    try:
-        os.dup2(file, 0)
-        assert run() == run("two.txt")
-    finally:
-        os.dup2(keep, 0)
-        os.close(keep)
-        os.close(file)
+def test_score_standard_input(run, here, monkeypatch):
+    expected = run("two.txt")
+    for arguments in ((), ("-",)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+        assert run(*arguments) == expected
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ab\xff")))
+    assert run(status=1)[0].startswith("error: standard input: not UTF-8 at byte 2")
 
 
 def test_score_refuses(run, here):

@@ -26,6 +26,12 @@ def params(source: str, seed: int = 1337, **section: object) -> Params:
     return Params.model_validate(values)
 
 
+def own(**section: object) -> Params:
+    """Parameters of the source `files`; without `valid` a share is held out."""
+    Path("none").mkdir(exist_ok=True)
+    return params("files", **{"valid": "none", **section})  # type: ignore[arg-type]
+
+
 def write(path: Path, stories: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("\n<|endoftext|>\n".join(stories).encode())
@@ -55,5 +61,5 @@ def problem(given: Params) -> str:
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
     assert not Path("data").exists() or not [path for path in Path("data").rglob("*") if path.is_file()]
     downloads = Path(".state/downloads")
-    assert not downloads.exists() or not [path for path in downloads.iterdir() if path.suffix != ".lock"]
+    assert not downloads.exists() or not [path for path in downloads.iterdir() if path.suffix not in (".lock", ".part")]
     return str(error.value)

@@ -10,7 +10,7 @@ from tinystories.api.scoring import Score, StoryScore, score_stories, total
 from tinystories.api.source import read_model
 from tinystories.api.stories import Story, draw_stories
 from tinystories.common.errors import UserError
-from tinystories.corpus.stories import split_stories
+from tinystories.corpus.stories import stories_of
 from tinystories.model.device import limit_threads
 from tinystories.model.gpt import GPT
 
@@ -84,7 +84,7 @@ class Model:
 
         Errors: UserError for a text without a story.
         """
-        stories = list(self.score_each(split_stories(text)))
+        stories = list(self.score_each(stories_of(text)))
         if not stories:
             raise UserError("the text is empty; there is nothing to score")
         figures = total(stories)

@@ -63,10 +63,10 @@ def _score_file(model: "Model", path: Path, options: argparse.Namespace, several
     """Write a file's stories as they are scored, then their total. Errors: UserError for a file without a story."""
     from tinystories.api.scoring import Figures, total
     from tinystories.common.errors import UserError
-    from tinystories.corpus.stories import read_stories
+    from tinystories.corpus.stories import read_stories, stories_in
 
     name = "standard input" if path == Path("-") else str(path)
-    stories = read_stories(Path("/dev/stdin") if path == Path("-") else path, name=name)
+    stories = stories_in(sys.stdin.buffer, name) if path == Path("-") else read_stories(path)
     figures = Figures(0.0, 0, 0)
     number = 0
     for number, score in enumerate(model.score_each(stories), start=1):

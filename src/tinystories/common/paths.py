@@ -8,7 +8,6 @@ PARAMS = Path("params.yaml")
 RAW_TRAIN = Path("data/raw/train.txt")
 RAW_VALID = Path("data/raw/valid.txt")
 RAW_MANIFEST = Path("data/raw/manifest.json")  # written last
-DOWNLOADS = Path("data/raw/.downloads")  # a fixed name: the next stage removes what a killed one left
 
 TOKENIZER = Path("data/tokenizer/tokenizer.json")
 
@@ -21,6 +20,7 @@ RUN = Path("models/run.json")
 EPOCH_CHECKPOINTS = Path("models/epochs")  # of earlier epochs, as CHECKPOINT is of the last
 EPOCH_INDEX = Path("models/epochs/index.json")
 
+CORPUS_FIGURES = Path("reports/data.json")
 HISTORY = Path("reports/history.csv")
 EPOCHS = Path("reports/epochs.csv")
 SAMPLES = Path("reports/samples")

@@ -61,7 +61,9 @@ def _send_all(run: MlflowRun, params: Params, data: RunData) -> None:
     run.log_text("params.yaml", redact(paths.PARAMS.read_text(encoding="utf-8")))
     run.log_artifacts(paths.CHECKPOINT, "checkpoint")
     run.log_artifacts(paths.SAMPLES, "samples")
-    for path in (paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.PLOT):
+    for path in (
+        paths.CORPUS_FIGURES, paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.PLOT
+    ):  # fmt: skip
         run.log_artifacts(path)
     run.end("FINISHED", data.ended)
 

@@ -17,7 +17,7 @@ from tinystories.common.errors import UserError
 # What `publish` reads; not the stories, which may be large.
 FILES = (
     paths.RAW_MANIFEST, paths.RUN, paths.CHECKPOINT, paths.SAMPLES, paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS,
-    paths.EVALUATION, paths.PLOT, paths.REPORT,
+    paths.EVALUATION, paths.CORPUS_FIGURES, paths.PLOT, paths.REPORT,
 )  # fmt: skip
 DVC = (sys.executable, "-m", "dvc")
 _MISSING = "its files are not all in DVC's cache; if a remote has them, `dvc fetch --all-commits` brings them"
@@ -29,7 +29,7 @@ def publish_all(root: Path) -> int:
     `root`: the user's repository. Errors: UserError where it is none of git and DVC.
     """
     log = _run(root, "git", "log", "--branches", "--reverse", "--format=%H", "--", "dvc.lock")
-    results = [*((None, commit) for commit in log.split()), *_experiments(root)]
+    results = [*((None, commit) for commit in log.split() if _has_run(root, commit)), *_experiments(root)]
     cache = _run(root, *DVC, "cache", "dir").strip()
     (root / ".state").mkdir(exist_ok=True)
     failed = 0
@@ -46,6 +46,14 @@ def publish_all(root: Path) -> int:
                 failed += 1
                 warn(f"{name or commit[:7]} is left out: {error}")
     return failed
+
+
+def _has_run(root: Path, commit: str) -> bool:
+    """Whether dvc.lock holds a training there; as it comes with the project, it has no stages."""
+    try:
+        return str(paths.RUN) in _run(root, "git", "show", f"{commit}:./dvc.lock")
+    except UserError:  # the commit removed it
+        return False
 
 
 def _publish(clone: Path, root: Path, name: str | None) -> str:

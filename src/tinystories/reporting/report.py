@@ -3,8 +3,17 @@
 from datetime import UTC, datetime
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, Evaluation, Manifest, Run, TokenMeta, TrainMetrics
+from tinystories.common.artifacts import (
+    EpochRow,
+    Evaluation,
+    HistoryRow,
+    Manifest,
+    Run,
+    TokenMeta,
+    TrainMetrics,
+)
 from tinystories.common.console import format_duration, plural
+from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.epochs import evenly_spaced
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
@@ -30,6 +39,7 @@ def write_report(params: Params) -> None:
         f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
         f"{_scores(evaluation)}.",
         "![Training and validation loss against the tokens seen](plot.png)",
+        *_slice_caption(),
         "## What the model writes",
         *epoch_samples(len(epochs), noun),
         "### The finished model",
@@ -89,6 +99,15 @@ def _scores(evaluation: Evaluation) -> str:
     )
 
 
+def _slice_caption() -> list[str]:
+    if all(row.valid_slice_loss is None for row in HistoryRow.read_table()):
+        return []
+    return [
+        "The points are the losses on the whole validation set, as in the table. The line beside them is the loss on "
+        "a slice of it, always the same (`valid_slice_loss` in history.csv)."
+    ]
+
+
 def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:
     environment = run.environment
     started, ended = (datetime.fromisoformat(time).astimezone(UTC) for time in (run.started, run.ended))
@@ -116,14 +135,18 @@ def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:
 
 
 def _data() -> str:
-    manifest, meta = Manifest.read(), TokenMeta.read()
+    manifest, meta, figures = Manifest.read(), TokenMeta.read(), CorpusFigures.read()
     texts = "documents" if manifest.noun == "document" else "stories"
-    files, tokens = (manifest.train, manifest.valid), (meta.train, meta.valid)
+    files, tokens, splits = (manifest.train, manifest.valid), (meta.train, meta.valid), (figures.train, figures.valid)
     rows = [
         (texts, *(f"{file.stories:,}" for file in files)),
         ("bytes", *(f"{file.bytes:,}" for file in files)),
         ("tokens", *(f"{split.tokens:,}" for split in tokens)),
         ("bytes per token", *(f"{split.bytes / split.tokens:.3f}" for split in tokens)),
+        ("words", *(f"{split.words:,}" for split in splits)),
+        ("tokens in a median one", *(f"{split.p50:,}" for split in splits)),
+        ("in 90 % of them", *(f"{split.p5:,} to {split.p95:,}" for split in splits)),
+        ("in the longest", *(f"{split.longest:,}" for split in splits)),
         ("sha256", *(file.sha256[:12] for file in files)),
     ]
     source = f"Source: {escape(manifest.source)}. Vocabulary: {meta.vocab_size:,} tokens."
@@ -131,9 +154,13 @@ def _data() -> str:
     lines = [f"- {escape(key)}: {escape(value)}" for key, value in detail]
     if len(lines) > MAX_DETAIL_LINES:  # one document a file: thousands of files
         lines[MAX_DETAIL_LINES:] = [f"- {len(lines) - MAX_DETAIL_LINES:,} lines more: {paths.RAW_MANIFEST}"]
-    return "\n\n".join(
-        filter(None, (source, "\n".join(lines), table(("", "training", "validation"), rows, align=str.rjust)))
+    checks = (
+        f"Of the training {texts}, {figures.cut_stories:.1%} are longer than the context and {figures.duplicates:.1%} "
+        f"copies of another one; {figures.overlap:.1%} of the validation {texts} are among them. "
+        f"Text decoded wrongly: {figures.mojibake:.3g} places in each MB."
     )
+    shown = table(("", "training", "validation"), rows, align=str.rjust)
+    return "\n\n".join(filter(None, (source, "\n".join(lines), shown, checks)))
 
 
 def _instructions(params: Params, commit: str | None) -> str:
