@@ -200,10 +200,12 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    """The final evaluation. `batch_size`: windows in a batch."""
+    """The final evaluation. `batch_size`: windows in a batch. `stories`: how many of each kind are judged."""
 
     batch_size: BatchSize
     precision: Literal["bf16", "fp32"]
+    stories: Annotated[int, Field(ge=0, le=1_000)]
+    max_bits_per_byte: Annotated[float, Field(gt=0, le=100)] | None
 
 
 class Sample(_Section):

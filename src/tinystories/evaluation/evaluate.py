@@ -12,6 +12,8 @@ from tinystories.common.console import info, progress
 from tinystories.common.errors import UserError
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
+from tinystories.common.story_figures import StoryFigures
+from tinystories.evaluation.stories import judge_stories
 from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.inference.samples import render_samples
 from tinystories.model.checkpoint import load_checkpoint
@@ -23,9 +25,10 @@ from tinystories.tokenization.token_files import check_counts, matching_tokenize
 
 @translate_device_errors("evaluate.batch_size")
 def evaluate(params: Params) -> None:
-    """Write reports/evaluate.json, and reports/samples/: those of the epochs that `train` has kept, and the final ones.
+    """Write reports/evaluate.json, reports/stories.json, and reports/samples/: of the kept epochs, and the final ones.
 
-    Errors: UserError where checkpoints, tokenizer and tokens are not of one training.
+    Errors: UserError where checkpoints, tokenizer and tokens are not of one training; after all is written, where the
+    model is worse than evaluate.max_bits_per_byte.
     """
     limit_threads()
     meta, kept = TokenMeta.read(), EpochIndex.read().epochs
@@ -33,6 +36,7 @@ def evaluate(params: Params) -> None:
     model = _load(paths.CHECKPOINT, meta.vocab_size)
     tokens = open_tokens(paths.TOKENS_VALID, meta.valid, meta.vocab_size)
     check_counts(paths.TOKENS_VALID, tokens, meta.valid, tokenizer)
+    train = open_tokens(paths.TOKENS_TRAIN, meta.train, meta.vocab_size) if params.evaluate.stories else None
     # Evaluated where it was trained: train.device and train.compile, no second parameters that could disagree.
     device = choose_device(params.train.device)
     model.to(device)
@@ -53,12 +57,27 @@ def evaluate(params: Params) -> None:
         raise UserError(f"{paths.CHECKPOINT}: its validation loss is {valid.loss}; run the stage train again")
     info(f"Validation: loss {valid.loss:.4f}, PPL {valid.perplexity:,.2f}, {valid.bits_per_byte:.4f} bits per byte")
     _write_samples(params, model, kept, tokenizer)
+    if train is None:
+        StoryFigures().write()
+    else:
+        size, count = params.evaluate.batch_size, params.evaluate.stories
+        judge_stories(model.inference_copy(), tokenizer, train, tokens, count, size).write()
     Evaluation(
         valid_loss=round(valid.loss, 6),
         valid_ppl=round(valid.perplexity, 4),
         valid_bits_per_byte=round(valid.bits_per_byte, 6),
         valid_tokens=valid.tokens,
     ).write()
+    _check_limit(params.evaluate.max_bits_per_byte, valid.bits_per_byte)
+
+
+def _check_limit(limit: float | None, bits_per_byte: float) -> None:
+    """Errors: UserError where there is a limit and the model is worse. DVC records no output of a failed stage."""
+    if limit is not None and bits_per_byte > limit:
+        raise UserError(
+            f"evaluate.max_bits_per_byte is {limit:g}, but the model has {bits_per_byte:.4f}; train it better or raise "
+            f"the limit ({paths.EVALUATION} has the figures, DVC does not keep them)"
+        )
 
 
 def _load(directory: Path, vocab_size: int) -> GPT:

@@ -95,6 +95,8 @@ def _sample_next_tokens(
     """
     if top_k == 1:
         return logits.argmax(dim=-1).tolist()
+    if top_k >= logits.shape[-1] and top_p is None:
+        return _sample_from_all(logits, temperature, uniforms)
     values, ids = (part.cpu() for part in logits.float().topk(min(top_k, logits.shape[-1])))
     if top_p is not None:
         shares = torch.softmax(values.double() / temperature, dim=-1)
@@ -106,3 +108,9 @@ def _sample_next_tokens(
         cdf = cdf / cdf[:, -1:]  # exactly 1 from the last kept token on: none after it can be chosen
     chosen = torch.searchsorted(cdf, uniforms[:, None], right=True).clamp(max=ids.shape[-1] - 1)
     return ids.gather(-1, chosen).flatten().tolist()
+
+
+def _sample_from_all(logits: Tensor, temperature: float, uniforms: Tensor) -> list[int]:
+    """As above from the whole vocabulary, without sorting it twice."""
+    cdf = torch.softmax(logits.float().cpu().double() / temperature, dim=-1).cumsum(dim=-1)
+    return torch.searchsorted(cdf, uniforms[:, None], right=True).clamp(max=cdf.shape[-1] - 1).flatten().tolist()

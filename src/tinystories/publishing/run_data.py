@@ -8,8 +8,9 @@ from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
 from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.errors import UserError
+from tinystories.common.story_figures import StoryFigures
 from tinystories.common.urls import redact
-from tinystories.tracking.metrics import corpus_metrics, epoch_metrics, final_metrics, history_metrics
+from tinystories.tracking.metrics import corpus_metrics, epoch_metrics, final_metrics, history_metrics, story_metrics
 from tinystories.tracking.run_data import Dataset, MetricPoint, RunData
 
 
@@ -37,7 +38,11 @@ def read_run_data() -> RunData:
         environment=run.environment.model_dump(),
         training_points=[point for row in (*history_points, *epoch_points) for point in row],
         final_points=_points(
-            {**final_metrics(Evaluation.read()), **corpus_metrics(CorpusFigures.read())},
+            {
+                **final_metrics(Evaluation.read()),
+                **corpus_metrics(CorpusFigures.read()),
+                **story_metrics(StoryFigures.read()),
+            },
             ended,
             TrainMetrics.read().steps,
         ),

@@ -20,6 +20,7 @@ from tinystories.common.params import Params
 from tinystories.reporting.formats import format_perplexity, short_count
 from tinystories.reporting.markdown import escape, flatten, table
 from tinystories.reporting.samples import epoch_samples, final_samples
+from tinystories.reporting.stories import judged_stories
 
 MAX_EPOCHS_IN_TABLE = 50
 MAX_DETAIL_LINES = 40
@@ -44,6 +45,7 @@ def write_report(params: Params) -> None:
         *epoch_samples(len(epochs), noun),
         "### The finished model",
         *final_samples(noun),
+        *judged_stories(noun),
         "## What ran, on what, for how long",
         _run_table(run, train, epochs),
         "## Data",

@@ -10,6 +10,7 @@ from typing import Any
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow
 from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.params import Params
+from tinystories.common.story_figures import StoryFigures
 from tinystories.common.urls import redact
 
 _HISTORY = ("tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second")
@@ -37,6 +38,16 @@ def final_metrics(evaluation: Evaluation) -> dict[str, float]:
 def corpus_metrics(figures: CorpusFigures) -> dict[str, float]:
     """The metrics of data.json: `data/overlap` and so on."""
     return {f"data/{column}": getattr(figures, column) for column in _CORPUS}
+
+
+def story_metrics(figures: StoryFigures) -> dict[str, float]:
+    """The metrics of stories.json: `stories/unprompted/ended` and so on, without those that it leaves out."""
+    return {
+        f"stories/{name}/{column}": value
+        for name, group in figures.groups.items()
+        for column, value in group.model_dump(exclude={"stories"}).items()
+        if value is not None
+    }
 
 
 def flat_params(params: Params) -> dict[str, str]:
