@@ -102,7 +102,9 @@ def small_params(config: ModelConfig) -> Params:
         }
     )  # fmt: skip
     sample = params.sample.model_copy(update={"max_new_tokens": 20})
-    return params.model_copy(update={"model": config, "train": train, "sample": sample, "seed": 5})
+    evaluate = params.evaluate.model_copy(update={"stories": 0})
+    changes = {"model": config, "train": train, "sample": sample, "evaluate": evaluate, "seed": 5}
+    return params.model_copy(update=changes)
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ RERUN = {
     "cli/main.py": [],
     "common/files.py": ORDER,
     "corpus/stories.py": ["download", "train_tokenizer", "tokenize_to_memmap"],
-    "sources/storygen/grammar.py": ["download"],
+    "sources/storygen/grammar.py": ["download", "evaluate"],
     "tokenizer_training/bpe.py": ["train_tokenizer"],
     "tokenization/tokenizer.py": ["train_tokenizer", "tokenize_to_memmap", "train", "evaluate"],
     "encoding/encoder.py": ["tokenize_to_memmap"],

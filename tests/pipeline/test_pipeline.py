@@ -30,8 +30,8 @@ def test_repro_writes_every_file(finished: Repository) -> None:
         "models/checkpoint/model.safetensors", "models/checkpoint/tokenizer.json", "models/run.json",
         "models/epochs/index.json",
         "reports/data.json", "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md",
-        "reports/samples/final.md", "reports/train.json", "reports/evaluate.json", "reports/plot.png",
-        "reports/report.md", "mlflow.db",
+        "reports/samples/final.md", "reports/train.json", "reports/evaluate.json", "reports/stories.json",
+        "reports/plot.png", "reports/report.md", "mlflow.db",
     ):  # fmt: skip
         assert (finished.path / name).stat().st_size > 0, name
     epochs = pd.read_csv(finished.path / "reports/epochs.csv")
@@ -114,6 +114,7 @@ def test_dvc_shows_metrics_and_plots(finished: Repository) -> None:
     metrics = json.loads(finished.run("dvc", "metrics", "show", "--json"))[""]["data"]
     assert metrics["reports/train.json"]["data"]["valid_loss"] == finished.read("reports/train.json")["valid_loss"]
     assert metrics["reports/evaluate.json"]["data"]["valid_bits_per_byte"] > 0
+    assert metrics["reports/stories.json"]["data"]["real"]["stories"] == 2
     output = finished.run("dvc", "plots", "show", "--out", "plots", "--json")
     plots = json.loads(output)["data"]
     assert {"Loss", "Learning rate", "reports/plot.png"} <= set(plots)
@@ -149,6 +150,7 @@ def test_stopped_training_resumes_identically(repository: Repository, number: si
     for name in (
         "models/checkpoint/model.safetensors", "models/epochs/epoch_1/model.safetensors", "models/epochs/index.json",
         "reports/samples/epoch_1.md", "reports/samples/epoch_2.md", "reports/evaluate.json",
+        "reports/stories.json",
     ):  # fmt: skip
         assert (repository.path / name).read_bytes() == (unstopped.path / name).read_bytes(), name
     for name in ("history", "epochs"):

@@ -20,6 +20,7 @@ from tinystories.publishing.run_data import read_run_data
         (paths.EPOCHS, None, "epochs.csv: no such file"),
         (paths.EPOCHS, "", "epochs.csv: no row below the header"),
         (paths.EVALUATION, "{}", "evaluate.json: valid_loss is missing"),
+        (paths.STORIES, '{"real": 1}', "stories.json: real is 1, expected an object"),
         (paths.TRAIN_METRICS, "[]", "train.json: found a JSON list, expected an object"),
         (paths.RUN, '{"run_id": null}', "run.json: key is missing"),
         (paths.RAW_MANIFEST, '{"source": 1}', "manifest.json: source is 1, expected text"),

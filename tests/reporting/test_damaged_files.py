@@ -16,6 +16,7 @@ INPUTS = (
     (paths.RUN, "stage that writes it"),
     (paths.TRAIN_METRICS, "stage that writes it"),
     (paths.EVALUATION, "stage that writes it"),
+    (paths.STORIES, "stage that writes it"),
     (paths.RAW_MANIFEST, "stage that writes it"),
     (paths.TOKENS_META, "stage that writes it"),
     (paths.CORPUS_FIGURES, "stage that writes it"),

@@ -6,6 +6,7 @@ from tests.support.report_files import epoch_rows, sample_page, write_run
 from tinystories.common import paths
 from tinystories.common.artifacts import HistoryRow, Manifest, Run
 from tinystories.common.params import Params
+from tinystories.common.story_figures import StoryFigures
 from tinystories.reporting.report import loss_table, run_title, write_report
 
 
@@ -166,3 +167,15 @@ def test_write_report_shortens_a_long_list_of_files(run, params):
     text = report(params)
     assert "my/19.txt\n- train.19.documents: 1\n" in text and "my/20.txt" not in text
     assert "- 960 lines more: data/raw/manifest.json\n" in text
+
+
+def test_write_report_shows_the_judged_stories_beside_real_ones(run, params):
+    text = report(params)
+    assert "### The documents, judged" in text
+    assert re.search(r"\|  +\| unprompted \| prompted \|  real \|", text)
+    assert re.search(r"\| +ended, and with a sentence \| +50.0% \| +93.8% \| +93.8% \|", text)
+    assert re.search(r"\| +words never seen in training \| +0.31% \| +– \| +0.31% \|", text)
+    assert re.search(r"\| +names that stay \| +– \| +– \| +– \|", text)
+    assert "Compared with 499,998 training tokens." in text
+    StoryFigures().write()
+    assert "judged" not in report(params)

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.support.report_files import CORPUS
+from tests.support.report_files import CORPUS, REAL
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Run, TrainMetrics
 from tinystories.common.params_file import load_params
@@ -117,6 +117,8 @@ def assert_complete_and_single(client, run_id):
         assert points(client, run_id, f"final/{column}") == [(100, getattr(EVALUATION, column))]
     for column in ("overlap", "duplicates", "cut_stories", "mojibake"):
         assert points(client, run_id, f"data/{column}") == [(100, getattr(CORPUS, column))]
+    assert points(client, run_id, "stories/real/distinct_3") == [(100, REAL.distinct_3)]
+    assert points(client, run_id, "stories/real/names_kept") == []
 
 
 def assert_one_warning(capsys, words):

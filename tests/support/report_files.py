@@ -18,11 +18,23 @@ from tinystories.common.artifacts import (
 )
 from tinystories.common.corpus_figures import CorpusFigures, SplitFigures
 from tinystories.common.epochs import epochs_with_samples
+from tinystories.common.story_figures import GroupFigures, StoryFigures
 
 FIGURES = SplitFigures(
     stories=2_345, words=390_123, bytes_per_token=3.9, shortest=7, p5=91, p50=205, p95=412, p99=530, longest=1_234
 )
 CORPUS = CorpusFigures(train=FIGURES, valid=FIGURES, cut_stories=0.87, duplicates=0.004, overlap=0.0012, mojibake=1.5)
+
+REAL = GroupFigures(
+    stories=128, ended=0.9375, words=180.4, new_words=0.0031, seq_rep_4=0.01, distinct_3=0.735, gzip_ratio=3.21,
+    new_4grams=0.619, longest_copy_p50=10.0, longest_copy_p95=16.0, rouge_2=0.215, names_kept=None, pronouns_fit=0.75,
+)  # fmt: skip
+JUDGED = StoryFigures(
+    train_tokens=499_998,
+    unprompted=REAL.model_copy(update={"ended": 0.5, "seq_rep_4": 0.0234}),
+    prompted=REAL.model_copy(update={"new_words": None, "longest_copy_p95": 12.4}),
+    real=REAL,
+)
 
 
 def history_rows(count: int) -> list[HistoryRow]:
@@ -68,6 +80,7 @@ def write_run(epochs: int) -> None:
     TokenMeta(vocab_size=4096, tokenizer_sha256="12" * 32, train=tokens, valid=tokens).write()
     CORPUS.write()
     Evaluation(valid_loss=1.23456, valid_ppl=3.4368, valid_bits_per_byte=0.43217, valid_tokens=4_999).write()
+    JUDGED.write()
     TrainMetrics(
         train_loss=1.3, train_ppl=math.exp(1.3), valid_loss=1.23456, valid_ppl=3.4368, valid_bits_per_byte=0.43217,
         steps=40, tokens=163_840, parameters=8_912_345,

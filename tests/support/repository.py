@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "train.steps_per_epoch": 30,
     "train.precision": "fp32",
     "train.log_every": 5,
+    "evaluate.stories": 2,
     "sample.max_new_tokens": 20,
     "sample.prompts": ["Once upon a time"],
 }

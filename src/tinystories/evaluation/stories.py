@@ -5,7 +5,6 @@ network or another model. A figure alone says little: few new words with a low d
 good one. So every figure stands beside that of validation stories.
 """
 
-from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -55,31 +54,25 @@ def judge_stories(
     `model`: an inference copy. The same checkpoint gives the same figures. Shapes of `train`, `valid`: (tokens,).
     """
     real = real_stories(valid, count)
-    prompts = [story[: min(PROMPT_TOKENS, len(story) // 2)] for story in real]
-    with progress("Generating stories to judge", count + len(real)) as bar:
-
-        def draw(prompts: Sequence[list[int]], first_seed: int) -> list[list[int]]:
-            new: list[list[int]] = []
-            for first in range(0, len(prompts), batch_size):
-                batch = prompts[first : first + batch_size]
-                new += generate(
-                    model,
-                    [[END_OF_TEXT_ID, *prompt] for prompt in batch],
-                    max_new_tokens=MAX_TOKENS,
-                    temperature=TEMPERATURE,
-                    top_k=model.vocab_size,
-                    seeds=range(first_seed + first, first_seed + first + len(batch)),
-                )
-                bar.advance(len(batch))
-            return new
-
-        drawn = {"unprompted": draw([[]] * count, 0), "prompted": draw(prompts, count), "real": real}
+    prompts: list[list[int]] = [[]] * count + [story[: min(PROMPT_TOKENS, len(story) // 2)] for story in real]
+    drawn: list[list[int]] = []
+    with progress("Generating stories to judge", len(prompts)) as bar:
+        for first in range(0, len(prompts), batch_size):
+            batch = [[END_OF_TEXT_ID, *prompt] for prompt in prompts[first : first + batch_size]]
+            drawn += generate(
+                model,
+                batch,
+                max_new_tokens=MAX_TOKENS,
+                temperature=TEMPERATURE,
+                top_k=model.vocab_size,
+                seeds=range(first, first + len(batch)),
+            )
+            bar.advance(len(batch))
+    stories = [_story(prompt, new, tokenizer) for prompt, new in zip(prompts, drawn, strict=True)]
     groups = {
-        name: [
-            _story(prompt, tokens, tokenizer)
-            for prompt, tokens in zip(prompts if name == "prompted" else [[]] * count, stories, strict=False)
-        ]
-        for name, stories in drawn.items()
+        "unprompted": stories[:count],
+        "prompted": stories[count:],
+        "real": [_story([], story, tokenizer) for story in real],
     }
     return _measure(groups, train, tokenizer)
 
@@ -135,7 +128,7 @@ def _figures(
         "new_words": share(run == 0 for story in lengths for run in story.tolist()),
         "seq_rep_4": mean(map(repetition, words)),
         "distinct_3": distinct([word for story in words for word in story]),
-        "gzip_ratio": gzip_ratio("\n".join(story.new for story in stories).encode()),
+        "gzip_ratio": gzip_ratio("\n".join(story.new for story in stories if story.new).encode()),
         "new_4grams": share(run < 4 for story in lengths for run in story.tolist()[:-3]),
         "longest_copy_p50": float(np.percentile(longest, 50)) if longest else None,
         "longest_copy_p95": float(np.percentile(longest, 95)) if longest else None,
