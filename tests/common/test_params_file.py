@@ -108,6 +108,8 @@ BAD = [
     (put("checks.max_overlap", "1.5"), ["checks.max_overlap is 1.5", "at most 1"]),
     (put("checks.max_duplicates", "-0.5"), ["checks.max_duplicates is -0.5", "at least 0"]),
     (put("checks.min_bytes_per_token", "0.5"), ["checks.min_bytes_per_token is 0.5", "at least 1"]),
+    (put("evaluate.stories", "1001"), ["evaluate.stories is 1001", "at most 1000"]),
+    (put("evaluate.max_bits_per_byte", "0"), ["evaluate.max_bits_per_byte is 0", "greater than 0"]),
     (put("checks.max_mojibake", "-1"), ["checks.max_mojibake is -1", "at least 0"]),
     (put("train.warmup", "1.5"), ["train.warmup is 1.5", "at most 1"]),
     (put("train.save_every", "0"), ["train.save_every is 0", "greater than 0"]),
