@@ -1,124 +1,152 @@
-"""Encode blocks of stories by the workers of a Ray cluster (`data.engine: ray`). Only then is this module imported.
+"""Encode blocks of stories by the workers of a Ray cluster (`data.engine: ray`).
 
 A block travels with its task and its ids come back, so that workers need no file of this machine. Results are taken in
 the order of the blocks: the token file is that of the local run.
+
+Ray runs in a process of its own (ray_driver.py). In this one it would take the signals over: an exception of their
+handlers breaks `ray.get`, a SIGTERM while Ray starts is a crash, and some of its processes outlive both. That process
+leads a session, in which all processes of a cluster on this machine stay, and they end with it.
 """
 
 import os
 import signal
 import subprocess
 import sys
-from collections import deque
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-import ray
+import psutil
 from tokenizers import Tokenizer
 
 import tinystories
-from tinystories.common.cores import usable_cores
 from tinystories.common.engine import no_answer, ray_address
 from tinystories.common.errors import UserError, shorten
-from tinystories.common.signals import Stopped
 from tinystories.corpus.stories import StoryBlock
-from tinystories.encoding.encoder import BlockEncoder
 
 BLOCKS_PER_CORE = 2  # on their way at once: one that is encoded, one that waits for the core
 MAX_BLOCKS = 64  # on their way at once, however many cores
-RETRIES = 5  # of a block whose worker died
-ANSWER_SECONDS = 20.0
-OBJECT_STORE_BYTES = 2**28  # at least, of a local cluster; blocks beyond it go to the disk
-BYTES_PER_BLOCK = 2**24  # of the object store: a block of 4 MB and its ids
+READY, IDS, ERROR = b"r", b"i", b"e"  # begin a message of the driver
+ANSWER_SECONDS = 20.0  # for a cluster that runs; Ray itself would try for minutes
+START_SECONDS = 120.0  # for one to be started
+STOP_SECONDS = 5.0
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning where there is a GPU
 }
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
+
+
+class RayEncoder:
+    """The driver, connected to a cluster."""
+
+    def __init__(self, pipe: Connection, log: IO[bytes]) -> None:
+        self._pipe, self._log = pipe, log
+        self.limit = 0
+
+    def connect(self, address: str) -> None:
+        """Wait until Ray is there. Errors: UserError where it does not come."""
+        seconds = START_SECONDS if address == "local" else ANSWER_SECONDS
+        try:
+            if not self._pipe.poll(seconds):
+                raise UserError(f"not in {seconds:g} s")
+            self.limit = int(self._receive(READY))
+        except UserError as error:
+            if address == "local":
+                raise UserError(f"Ray does not start on this machine: {error}") from None
+            raise no_answer(address, str(error)) from None
+
+    def encode_blocks(self, blocks: Iterable[StoryBlock], tokenizer: Tokenizer) -> Iterator[bytes]:
+        """Do as `encoder.encode_blocks` does. At most `limit` blocks are on their way.
+
+        Errors: as there, and UserError where workers keep dying or the cluster has gone.
+        """
+        self._send(tokenizer.to_str().encode())
+        pending = 0
+        for block in blocks:
+            self._send(block.data)
+            pending += 1
+            if pending >= self.limit:
+                yield self._receive(IDS)
+                pending -= 1
+        self._send(b"")
+        for _ in range(pending):
+            yield self._receive(IDS)
+
+    def _send(self, data: bytes) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # what the driver said before it ended is read next
+            self._pipe.send_bytes(data)
+
+    def _receive(self, kind: bytes) -> bytes:
+        try:
+            message = self._pipe.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            self._log.seek(0)
+            lines = self._log.read().decode(errors="replace").split("\n")
+            raise UserError(f"Ray's driver ended: {shorten(next(filter(str.strip, lines[::-1]), ''), 300)}") from None
+        if message[:1] != kind:
+            raise UserError(message[1:].decode())
+        return message[1:]
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[RayEncoder]:
     """Connect to the cluster of RAY_ADDRESS for the time of the block, or start one on this machine and stop it.
 
-    Errors: UserError where the cluster does not answer.
+    Errors: UserError where there is none.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     address = ray_address()
-    # The workers run this tree's code; what else it imports they have from their own environment.
-    options: dict[str, Any] = {"runtime_env": {"py_modules": [str(Path(tinystories.__file__).parent)]}, **_QUIET}
-    if address == "local":
-        cores = usable_cores()
-        store = max(OBJECT_STORE_BYTES, _blocks_at_once(cores) * BYTES_PER_BLOCK)
-        options |= {"num_cpus": cores, "object_store_memory": store, "include_dashboard": False}
-    else:
-        _await_answer(address)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
+    ours, drivers = Pipe()
+    source = str(Path(tinystories.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    with tempfile.TemporaryFile() as log, ours:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "tinystories.encoding.ray_driver", str(drivers.fileno()), address],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[drivers.fileno()],
+            start_new_session=True,
+            env={**_ENVIRONMENT, **os.environ, "PYTHONPATH": path},
+        )
         try:
-            ray.init(address, **options)
-        except SystemExit:  # Ray's own handler of SIGTERM, in place while it starts
-            raise Stopped(signal.SIGTERM, immediate=True) from None
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise UserError(f"Ray does not start: {shorten(str(error), 300)}") from None
+            drivers.close()
+            encoder = RayEncoder(ours, log)
+            encoder.connect(address)
+            yield encoder
+            ours.close()
+            with suppress(subprocess.TimeoutExpired):
+                driver.wait(STOP_SECONDS)
         finally:
-            signal.signal(signal.SIGTERM, handler)
-        yield
-    finally:
-        ray.shutdown()
+            _kill_session(driver.pid)
+            driver.wait()
 
 
-def _await_answer(address: str) -> None:
-    """Connect from a process of its own: Ray tries for minutes, or ends the process. Errors: UserError."""
-    connect = f"import ray, sys; ray.init(sys.argv[1], **{_QUIET})"
-    command = [sys.executable, "-c", connect, address]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise no_answer(address, f"not in {ANSWER_SECONDS:g} s") from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise no_answer(address, shorten(lines[-1], 300))
-
-
-def encode_blocks(blocks: Iterable[StoryBlock], tokenizer: Tokenizer) -> Iterator[bytes]:
-    """Do as `encoder.encode_blocks` does, on the cluster. Errors: as there, and UserError where workers keep dying."""
-    limit = _blocks_at_once(ray.cluster_resources().get("CPU", 1))
-    shared = ray.put(tokenizer.to_str())
-    pending: deque[Any] = deque()
-    for block in blocks:
-        pending.append(_task.remote(block.data, shared))
-        if len(pending) >= limit:
-            yield _result(pending.popleft())
-    while pending:
-        yield _result(pending.popleft())
-
-
-def _blocks_at_once(cores: float) -> int:
+def blocks_at_once(cores: float) -> int:
+    """Return how many blocks may be on their way on a cluster of so many cores."""
     return min(max(int(cores), 1) * BLOCKS_PER_CORE, MAX_BLOCKS)
 
 
-def _result(reference: Any) -> bytes:
+def _kill_session(leader: int) -> None:
+    """Kill the processes of a session until there is none: one may start another before its turn comes."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while found := [pid for pid in psutil.pids() if _session(pid) == leader]:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
+def _session(pid: int) -> int | None:
+    """Return the session of a process that lives."""
     try:
-        return bytes(ray.get(reference))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise UserError(f"Ray did not encode a block in {RETRIES + 1} attempts: {shorten(str(error), 300)}") from None
-
-
-def encode_block(data: bytes, tokenizer: str) -> bytes:
-    """Encode a block in a worker. `tokenizer`: the text of tokenizer.json."""
-    return _encoder(tokenizer).encode(data)
-
-
-@lru_cache(maxsize=1)
-def _encoder(tokenizer: str) -> BlockEncoder:
-    return BlockEncoder(Tokenizer.from_str(tokenizer))
-
-
-_task = ray.remote(max_retries=RETRIES, scheduling_strategy="SPREAD")(encode_block)
+        return os.getsid(pid) if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OSError):
+        return None

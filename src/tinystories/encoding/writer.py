@@ -38,10 +38,10 @@ def tokenize_to_memmap(engine: str = "local") -> None:
 @contextmanager
 def _encoding_by(engine: str) -> Iterator[Encode]:
     if engine == "ray":
-        from tinystories.encoding import ray_engine  # an optional dependency
+        from tinystories.encoding import ray_engine
 
-        with ray_engine.cluster():
-            yield ray_engine.encode_blocks
+        with ray_engine.cluster() as ray:
+            yield ray.encode_blocks
     else:
         yield encode_blocks
 
