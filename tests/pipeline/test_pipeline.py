@@ -96,6 +96,7 @@ def test_mlflow_run_is_complete(finished: Repository) -> None:
         ({"tokenizer__vocab_size": 390}, {"train_tokenizer", "plot", "publish"}),
         ({"data__embedded__stories": 310}, {"download", "plot", "publish"}),
         ({"data__tinystories__edition": "v1"}, {"plot", "publish"}),  # not the source that is used
+        ({"data__engine": "ray"}, {"plot", "publish"}),  # it changes no byte of stories or tokens
         ({"mlflow__experiment": "other"}, {"plot", "publish"}),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",

@@ -6,7 +6,7 @@ import socket
 
 from tinystories.common.errors import UserError
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
 
 
 def check_engine(engine: str) -> None:

@@ -9,6 +9,7 @@ leads a session, in which all processes of a cluster on this machine stay, and t
 """
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from tinystories.corpus.stories import StoryBlock
 BLOCKS_PER_CORE = 2  # on their way at once: one that is encoded, one that waits for the core
 MAX_BLOCKS = 64  # on their way at once, however many cores
 READY, IDS, ERROR = b"r", b"i", b"e"  # begin a message of the driver
-ANSWER_SECONDS = 20.0  # for a cluster that runs; Ray itself would try for minutes
+ANSWER_SECONDS = 24.0  # for a cluster that runs; Ray itself would try for minutes
 START_SECONDS = 120.0  # for one to be started
 STOP_SECONDS = 5.0
 
@@ -59,6 +60,8 @@ class RayEncoder:
         except UserError as error:
             if address == "local":
                 raise UserError(f"Ray does not start on this machine: {error}") from None
+            if "InvalidAuthToken" in self._lines():
+                raise no_answer(address, "it wants its token: RAY_AUTH_MODE=token, see docs/scale.md") from None
             raise no_answer(address, str(error)) from None
 
     def encode_blocks(self, blocks: Iterable[StoryBlock], tokenizer: Tokenizer) -> Iterator[bytes]:
@@ -86,12 +89,15 @@ class RayEncoder:
         try:
             message = self._pipe.recv_bytes()
         except (EOFError, ConnectionResetError):
-            self._log.seek(0)
-            lines = self._log.read().decode(errors="replace").split("\n")
-            raise UserError(f"Ray's driver ended: {shorten(next(filter(str.strip, lines[::-1]), ''), 300)}") from None
+            last = next(filter(str.strip, self._lines().split("\n")[::-1]), "")
+            raise UserError(f"Ray's driver ended: {shorten(last, 300)}") from None
         if message[:1] != kind:
             raise UserError(message[1:].decode())
         return message[1:]
+
+    def _lines(self) -> str:
+        """Return what the driver has printed."""
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
 
 
 @contextmanager
@@ -104,6 +110,9 @@ def cluster() -> Iterator[RayEncoder]:
     ours, drivers = Pipe()
     source = str(Path(tinystories.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    environment = {**_ENVIRONMENT, **os.environ, "PYTHONPATH": path}
+    if address == "local":  # its ports are open to the network: only who has this token may use them
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with tempfile.TemporaryFile() as log, ours:
         driver = subprocess.Popen(
             [sys.executable, "-m", "tinystories.encoding.ray_driver", str(drivers.fileno()), address],
@@ -112,7 +121,7 @@ def cluster() -> Iterator[RayEncoder]:
             stderr=log,
             pass_fds=[drivers.fileno()],
             start_new_session=True,
-            env={**_ENVIRONMENT, **os.environ, "PYTHONPATH": path},
+            env=environment,
         )
         try:
             drivers.close()
