@@ -41,15 +41,17 @@ def family() -> list[psutil.Process]:
     """All processes of Ray on this machine."""
     names = ("ray::", "raylet", "gcs_server", "ray_driver", "ray/dashboard", "ray/_private")
     found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(name in line for name in names):
+    for process in psutil.process_iter(["status"]):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(name in line(process) for name in names):
             found.append(process)
     return found
 
 
-def encoding_workers() -> list[psutil.Process]:
-    return [process for process in family() if "ray::encode_block" in " ".join(process.cmdline())]
+def line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @pytest.mark.slow
@@ -96,9 +98,9 @@ def test_ray_survives_a_killed_worker(tmp_path, stories, tokenizer, ray_here):
                 await_true(kill_one)
 
     def kill_one() -> bool:
-        for worker in encoding_workers():
+        for worker in (process for process in family() if "ray::encode_block" in line(process)):
             worker.suspend()
-            if "ray::encode_block" in " ".join(worker.cmdline()):
+            if "ray::encode_block" in line(worker):
                 worker.kill()
                 killed.append(worker.pid)
                 return True
@@ -147,7 +149,8 @@ def test_stopped_stage_leaves_no_process(tmp_path, stories, tokenizer, monkeypat
     (tmp_path / "params.yaml").write_text(params.replace("engine: local", "engine: ray"))
     before = {process.pid for process in family()}
     stage = subprocess.Popen([sys.executable, ROOT / "stages/tokenize_to_memmap.py"], stderr=subprocess.PIPE, text=True)
-    await_true(lambda: any("raylet" in process.name() for process in family() if process.pid not in before))
+    # Ray's agents outlive a driver that ends while they start.
+    await_true(lambda: any("dashboard/agent" in line(process) for process in family() if process.pid not in before))
     stage.send_signal(number)
     start = time.monotonic()
     _, error = stage.communicate(timeout=30)
@@ -187,5 +190,7 @@ def test_address_that_is_silent_is_one_line(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
         check_engine("ray")
+        start = time.monotonic()
         with pytest.raises(UserError, match=r"where no Ray cluster answers \(not in 2 s\)"), ray_engine.cluster():
             pass
+        assert time.monotonic() - start < 10
