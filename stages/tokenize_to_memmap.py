@@ -6,13 +6,11 @@ from pathlib import Path
 # This copy's src/ comes first: `dvc exp run --temp` and `--queue` run in a copy, an editable installation is elsewhere.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from tinystories.common.engine import check_engine
 from tinystories.common.params import Params
 from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    check_engine(params.data.engine)
     from tinystories.encoding.checks import check_corpus  # slow to import: the parameters are checked first
     from tinystories.encoding.writer import tokenize_to_memmap
 

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from tinystories.common import paths
 from tinystories.common.artifacts import TokenFile, TokenMeta
 from tinystories.common.console import progress
+from tinystories.common.engine import check_engine
 from tinystories.common.errors import UserError
 from tinystories.common.files import atomic_write, sha256_of
 from tinystories.corpus.stories import StoryBlock, blocks_of, read_blocks
@@ -24,8 +25,9 @@ Encode = Callable[[Iterable[StoryBlock], Tokenizer], Iterator[bytes]]
 def tokenize_to_memmap(engine: str = "local") -> None:
     """Encode both splits into token files, and write meta.json last: where it stands, the token files are whole.
 
-    `engine`: what encodes, `local` or `ray`; the files are the same.
+    `engine`: what encodes, `local` or `ray`; the files are the same. Errors: UserError for a cluster that is not there.
     """
+    check_engine(engine)
     tokenizer = load_tokenizer(paths.TOKENIZER)
     with _encoding_by(engine) as encode:
         train, valid = (
