@@ -77,28 +77,32 @@ def test_ray_writes_the_files_of_the_local_run(tmp_path, monkeypatch, stories, t
 @needs_ray
 def test_ray_survives_a_killed_worker(tmp_path, stories, tokenizer, ray_here):
     """It is stopped, seen to be in a task, and then killed."""
-    blocks = list(blocks_of(stories * 3_000, 1 << 21))
-    here = writer.write_blocks(blocks, tokenizer, tmp_path / "here.bin", 1)
-    killed = []
+    (block,) = blocks_of(stories * 2_000, 1 << 30)  # takes a worker longer than to find it
+    killed: list[int] = []
+    given = 0
 
-    def and_kill() -> Iterator[StoryBlock]:
-        for number, block in enumerate(blocks):
+    def until_killed() -> Iterator[StoryBlock]:
+        nonlocal given
+        deadline = time.monotonic() + 60
+        while not killed:
+            assert time.monotonic() < deadline
+            given += 1
             yield block
-            if number == 1:  # two are on their way, and none has been asked for
-                await_true(kill_one)
+            kill_one()
+        given += 1
+        yield block
 
-    def kill_one() -> bool:
+    def kill_one() -> None:
         for worker in (process for process in family() if "ray::encode_block" in line(process)):
             worker.suspend()
             if "ray::encode_block" in line(worker):
                 worker.kill()
                 killed.append(worker.pid)
-                return True
+                return
             worker.resume()
-        return False
 
-    there = writer.write_blocks(and_kill(), tokenizer, tmp_path / "there.bin", 1, ray_here.encode_blocks)
-    assert killed
+    there = writer.write_blocks(until_killed(), tokenizer, tmp_path / "there.bin", 1, ray_here.encode_blocks)
+    here = writer.write_blocks([block] * given, tokenizer, tmp_path / "here.bin", 1)
     assert there == here
     assert (tmp_path / "there.bin").read_bytes() == (tmp_path / "here.bin").read_bytes()
 
