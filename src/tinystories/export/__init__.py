@@ -1,0 +1,1 @@
+"""A checkpoint in the file formats of other programs."""
