@@ -90,11 +90,11 @@ bench-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 state: $(VENV)/.installed
-	@$(BIN)/python -m tinystories.training.retention
+	@$(BIN)/python -m tinystories state
 
 # ARGS=--all frees those of interrupted trainings too
 clean-state: $(VENV)/.installed
-	@$(BIN)/python -m tinystories.training.retention --free $(ARGS)
+	@$(BIN)/python -m tinystories state --free $(ARGS)
 
 record: $(VENV)/.installed
 	@$(RUN) python -m tinystories.publishing.record

@@ -1,12 +1,14 @@
 """States of trainings as tests save them: small tensors of many kinds, and trainer states."""
 
+import os
+import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tinystories.common.artifacts import HistoryRow
-from tinystories.training.resume import TrainerState
+from tinystories.training.resume import TrainerState, lock_checkpoint
 
 ROW = HistoryRow(
     step=1, tokens=128, loss=2.0, learning_rate=1e-05, gradient_norm=0.1, tokens_per_second=4096.0, seconds=0.0
@@ -48,3 +50,11 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
+
+
+def save_one(parent: Path, key: str, age: int, ended: str | None = "now", numbers: int = 1000) -> None:
+    """Save the state of one training, of about 4 bytes a number, `age` seconds ago."""
+    with lock_checkpoint(parent, key) as checkpoint:
+        checkpoint.save({"weights": torch.zeros(numbers)}, TrainerState(started="then", ended=ended, step=1234))
+    for path in (parent / key).rglob("*"):
+        os.utime(path, (time.time() - age,) * 2)

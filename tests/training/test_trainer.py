@@ -11,6 +11,7 @@ import torch
 from tests.support.device_errors import CPU_MEMORY, CUDA_MEMORY, DEVICE_ERRORS
 from tests.support.small_training import NoRun
 from tests.support.train_results import delete_results
+from tinystories.cli.main import main
 from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.files import checksum
@@ -153,7 +154,7 @@ def test_train_starts_over_after_clean_state(here, small_params, no_run, capsys)
     train(small_params, None)
     weights = (paths.CHECKPOINT / "model.safetensors").read_bytes()
     delete_results(here)
-    retention.main(["--free"])
+    assert main(["state", "--free"]) == 0
     assert "Freed 1 of 1" in capsys.readouterr().out
     train(small_params, None)
     assert "Epoch 2: " in capsys.readouterr().out

@@ -1,10 +1,9 @@
-"""Retention of saved states: `make state` lists them, `make clean-state` removes those of finished trainings.
+"""Retention of saved states: which stay. `tinystories state` lists them, and frees those of finished trainings.
 
 A finished training keeps its last state until newer ones push it out. Nothing tells the training when DVC has recorded
 its results; should DVC fail to, they are written again from that state. Interrupted trainings are always kept.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,10 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tinystories.common import paths
-from tinystories.common.console import info
 from tinystories.common.errors import UserError
-from tinystories.training.resume import ResumeCheckpoint, TrainerState, read_state, sweep
+from tinystories.training.resume import ResumeCheckpoint, TrainerState, read_state
 
 # Of a queue of experiments, no more than this many end at once before DVC records the first.
 MAX_FINISHED = 8
@@ -68,10 +65,10 @@ def prune(parent: Path, own: str) -> None:
     for number, saved in enumerate(finished, start=1):
         size += saved.size
         if saved.key != own and (number > MAX_FINISHED or size > MAX_FINISHED_BYTES):
-            _free(saved)
+            free(saved)
 
 
-def _free(saved: SavedTraining) -> bool:
+def free(saved: SavedTraining) -> bool:
     """Remove it. Returns False if it is running, has changed since `saved` was read, or may not be removed."""
     with _try_lock(saved) as locked:
         if not locked or _inspect(saved.directory).finished != saved.finished:
@@ -104,27 +101,3 @@ def describe(saved: SavedTraining) -> str:
         status = status if locked else "running"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(saved.saved_at))
     return f"{saved.key[:12]:12}  {steps:>11} steps  {status:12}  {saved.size / 1e6:>9,.1f} MB  {when}"
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """List the saved states; with `--free` remove the finished ones, with `--free --all` the interrupted ones too."""
-    options = argparse.ArgumentParser(prog="python -m tinystories.training.retention", description=main.__doc__)
-    options.add_argument("--free", action="store_true", help="remove the states of finished trainings")
-    options.add_argument("--all", action="store_true", help="with --free: also those that could be resumed")
-    chosen = options.parse_args(arguments)
-    parent = paths.training_states()
-    found = saved_trainings(parent)
-    for saved in found:
-        info(describe(saved))
-    if chosen.free:
-        sweep(parent)
-        freed = [saved for saved in found if (chosen.all or saved.finished) and _free(saved)]
-        info(f"Freed {len(freed)} of {len(found)} saved states, {sum(saved.size for saved in freed) / 1e6:,.1f} MB.")
-        if not chosen.all and any(not saved.finished for saved in found):
-            info("Unfinished ones stay, because their training can be resumed; ARGS=--all frees them too.")
-    elif not found:
-        info(f"{parent}: no saved states")
-
-
-if __name__ == "__main__":
-    main()
