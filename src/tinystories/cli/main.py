@@ -16,6 +16,8 @@ from tinystories.common.errors import UserError
 
 # In the order of `tinystories --help`.
 SUBCOMMANDS = {
+    "export": "write the model as a file for other programs",
+    "serve": "serve the model over HTTP, with OpenAI's API and a page to play with",
     "state": "list the saved states of trainings, or remove them",
 }
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell reports other programs

@@ -1,1 +1,1 @@
-"""A checkpoint in the file formats of other programs."""
+"""A checkpoint for other programs: llama.cpp's file format, and its server."""

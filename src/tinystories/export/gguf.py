@@ -4,6 +4,7 @@ llama.cpp's own converter knows a tokenizer by the hash of the ids of a test tex
 is not on its list; what it would write is simple.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -54,7 +55,7 @@ def export_gguf(checkpoint: Path, target: Path, weight_type: WeightType = "f16")
     try:
         from gguf import GGUFWriter
     except ImportError:
-        raise UserError("the package gguf is not installed; pip install -c constraints.txt -e '.[export]'") from None
+        raise UserError("gguf is not installed; pip install -c constraints.txt -e '.[export]'") from None
     config = read_stock_config(checkpoint / "config.json")
     size = config.model.embedding_size
     if weight_type == "q8_0" and size % Q8_0_BLOCK:
@@ -63,15 +64,13 @@ def export_gguf(checkpoint: Path, target: Path, weight_type: WeightType = "f16")
         )
     vocabulary, merges = _read_vocabulary(checkpoint / "tokenizer.json", config)
     weights = read_weights(checkpoint, config)
-    with atomic_write(target) as file:
-        writer = GGUFWriter(file.name, "qwen3")
+    with atomic_write(target) as file, closing(GGUFWriter(file.name, "qwen3")) as writer:
         _add_sizes(writer, config, weight_type)
         _add_tokenizer(writer, vocabulary, merges)
         _add_weights(writer, weights, weight_type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
 
 
 def _read_vocabulary(path: Path, config: StockConfig) -> tuple[list[str], list[str]]:

@@ -44,7 +44,7 @@ def save_checkpoint(model: GPT, tokenizer: Path, directory: Path) -> None:
     write_json(part / "generation_config.json", {**special, **SAMPLING, "max_length": context})
     # The model has seen every story after an end-of-text: others put it there because tokenizer.json says so.
     # Else it is the same file; `matching_tokenizer` knows the two for one.
-    values = json.loads(tokenizer.read_text(encoding="utf-8"))
+    values = json.loads(tokenizer.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
     write_json(part / "tokenizer.json", {**values, "post_processor": PUTS_END_OF_TEXT_FIRST})
     write_json(
         part / "tokenizer_config.json",

@@ -34,14 +34,16 @@ def read_weights(directory: Path, config: StockConfig) -> Weights:
     path = directory / WEIGHTS
     try:
         files = [path] if own or not (directory / SHARDS).is_file() else _shards(directory)
-        found = [_header(path) for path in files]
+        found = []
+        for path in files:
+            found.append(_header(path))
         if not _fit(found, config, own):
             raise UserError(f"{path}: its tensors are not those of config.json; {again}")
         if own and checksum(config.values(), path) != config.checksum:
             raise UserError(f"{path}: altered since train wrote it, or config.json is: the checksum differs; {again}")
         return {name: array for path in files for name, array in _arrays(path)}
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename or path}: no such file; run the stage train") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage train") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not readable ({shorten(str(error), 200)}); {again}") from None
 

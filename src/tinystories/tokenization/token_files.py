@@ -5,6 +5,7 @@ predicted from, and the model learns where stories begin and end.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tinystories.common.files import sha256_of
 from tinystories.common.params import MAX_VOCAB_SIZE
 from tinystories.common.reading import read_json
 from tinystories.common.special_tokens import END_OF_TEXT_ID
-from tinystories.tokenization.tokenizer import load_tokenizer, without_post_processor
+from tinystories.tokenization.tokenizer import load_tokenizer, without_additions
 
 TokenArray = npt.NDArray[np.uint16]
 
@@ -86,6 +87,7 @@ def matching_tokenizer(meta: TokenMeta, path: Path) -> Tokenizer:
 def _sha256_of_original(path: Path) -> str | None:
     """The sha256 of the file of which this is a checkpoint's copy; None where it is no JSON."""
     try:
-        return hashlib.sha256(without_post_processor(read_json(path)).encode()).hexdigest()
+        text = json.dumps(without_additions(read_json(path)), indent=2, ensure_ascii=False) + "\n"
     except UserError:
         return None
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -34,30 +34,30 @@ def _standard_settings() -> dict[str, Any]:
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
     """Flatten the contents of tokenizer.json, without vocabulary and merges."""
     model = {f"model.{key}": value for key, value in values["model"].items() if key not in ("vocab", "merges")}
-    return {**model, **{key: value for key, value in values.items() if key not in ("model", "post_processor")}}
+    return {**model, **{key: value for key, value in values.items() if key != "model"}}
 
 
-def without_post_processor(values: dict[str, Any]) -> str:
-    """Return tokenizer.json as `train_tokenizer` wrote it, where `train` or transformers have added a post-processor.
+def without_additions(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of tokenizer.json without what a checkpoint's copy may have, from `train` or transformers.
 
-    It puts the end-of-text before each text for others; this project's own code does that itself.
+    The end-of-text before each text, padding and truncation: this project's own code does without, or does it itself.
     """
-    return json.dumps({**values, "post_processor": None}, indent=2, ensure_ascii=False) + "\n"
+    return {**values, "truncation": None, "padding": None, "post_processor": None}
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read tokenizer.json. Errors: UserError where it is missing, damaged, or not as `train_tokenizer` writes it.
 
-    A post-processor, as a checkpoint's copy has it, is left out. Another one is not even loaded: it could lose letters
-    silently, fill the memory, or end the process.
+    What a checkpoint's copy has besides is left out. Another one is not even loaded: it could lose letters silently,
+    fill the memory, or end the process.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; run the stage train_tokenizer")
-    values = read_json(path)
+    values = without_additions(read_json(path))
     if problem := _validation_error(values):
         raise UserError(f"{path}: {shorten(problem, 200)}; run the stage train_tokenizer again")
     try:
-        return Tokenizer.from_str(without_post_processor(values))
+        return Tokenizer.from_str(json.dumps(values))
     except Exception as error:  # tokenizers raises plain Exception for anything it cannot parse
         problem = shorten(str(error), 200)
         raise UserError(f"{path}: not a tokenizer ({problem}); run the stage train_tokenizer again") from None
