@@ -98,6 +98,14 @@ def test_chat_is_one_text_that_goes_on(their_pipeline, greedy):
     assert answer["generated_text"][-1] == {"role": "assistant", "content": greedy("One day, Tom saw")}
 
 
+def test_response_is_what_follows_the_chat(checkpoint):
+    """As `transformers serve` and others take it from what the model writes."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    prompt = "One day, Tom"
+    answer = tokenizer.parse_response(" saw a tree.<|endoftext|>", prefix=f"<|endoftext|>{prompt}")
+    assert answer == {"role": "assistant", "content": "saw a tree."}
+
+
 def saved_back(checkpoint: Path, directory: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Path:
     theirs, tokenizer = (
         AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype),

@@ -13,7 +13,14 @@ from torch import Tensor
 from tinystories.common.files import checksum, save_tensors, write_json
 from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID, PUTS_END_OF_TEXT_FIRST
 from tinystories.model.gpt import GPT
-from tinystories.model.stock_config import CHAT_TEMPLATE, CHECKSUM, SAMPLING, read_stock_config, stock_values
+from tinystories.model.stock_config import (
+    CHAT_TEMPLATE,
+    CHECKSUM,
+    RESPONSE_TEMPLATE,
+    SAMPLING,
+    read_stock_config,
+    stock_values,
+)
 from tinystories.model.stored_weights import WEIGHTS, read_weights
 
 # Our stacked weights, and the names that one layer's part of each has there.
@@ -55,6 +62,7 @@ def save_checkpoint(model: GPT, tokenizer: Path, directory: Path) -> None:
             "pad_token": END_OF_TEXT,
             "padding_side": "left",  # so that the last token of each text in a batch is its own
             "chat_template": CHAT_TEMPLATE,
+            "response_template": RESPONSE_TEMPLATE,
             "model_max_length": context,
             "clean_up_tokenization_spaces": False,
         },

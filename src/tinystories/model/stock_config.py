@@ -10,7 +10,7 @@ from typing import Any
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.params import ModelConfig
 from tinystories.common.reading import read_json
-from tinystories.common.special_tokens import END_OF_TEXT_ID
+from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
 
 NORM_EPSILON = 1e-6  # of every RMSNorm of the model
 ROPE_THETA = 10_000.0
@@ -20,6 +20,12 @@ CHECKSUM = "checksum"  # in config.json, of weights and config; others skip the 
 SAMPLING = {"do_sample": True, "temperature": 0.8, "top_k": 40}
 # A chat is one text that goes on: no roles, nothing between the messages.
 CHAT_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+# What is an answer: for models of the type qwen3, `transformers serve` would otherwise begin it with the whole chat.
+RESPONSE_TEMPLATE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor_pattern": "(?s).+",
+    "fields": {"content": {"content": "text", "close": END_OF_TEXT}},
+}
 
 # What transformers writes into every config.json. It keeps a checksum of ours, which then holds no longer.
 _OTHERS_MARK = "transformers_version"
