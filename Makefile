@@ -96,7 +96,7 @@ state: $(VENV)/.installed
 clean-state: $(VENV)/.installed
 	@$(BIN)/python -m tinystories state --free $(ARGS)
 
-record: $(VENV)/.installed
+record: check $(VENV)/.installed
 	@$(RUN) python -m tinystories.publishing.record
 
 torture: $(VENV)/.installed-dev

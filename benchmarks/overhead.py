@@ -5,7 +5,8 @@ of its own makes stories, tokenizer and tokens with the library and trains on th
 background, as `dvc repro` would. Counted are, from the moment at which MLflow's run is open to the last step:
 
 - inside: the time spent in `TrainStep.step`, which is all that a bare loop does;
-- outside: the rest of the time, which is the stage's own. Validation and samples come after the last step;
+- outside: the rest of the time, which is the stage's own, the loss on the validation slice included. Validation on the
+  whole set and samples come after the last step;
 - background: the processor time of all other Python threads. It may slow the steps down, by no more than itself.
 
 The cost is (outside + background) / inside: the most by which the stage can be slower than a bare loop. On a GPU

@@ -1,4 +1,4 @@
-"""Encoding speed, compared with what others use, and the memory that 1 GB of stories takes.
+"""Speed of encoding and of training a tokenizer, compared with what others use, and the memory for 1 GB of stories.
 
 `python -m benchmarks.tokenizing [SAMPLE]`: SAMPLE (or $TINYSTORIES_SAMPLE) is a folder with train.txt, real stories.
 Without it stories are generated.
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from tinystories.common.special_tokens import END_OF_TEXT_ID
-from tinystories.corpus.stories import read_stories, write_stories
+from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
+from tinystories.corpus.stories import blocks_of, read_stories, write_stories
 from tinystories.encoding.writer import write_tokens
 from tinystories.sources import storygen
 from tinystories.tokenization.tokenizer import load_tokenizer
-from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
+from tinystories.tokenizer_training.bpe import save_tokenizer, train_on_blocks, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
@@ -58,6 +58,42 @@ def encode_batch_fast(stories: list[str], tokenizer: Tokenizer, path: Path) -> N
     encode_batch(stories, tokenizer, path, "encode_batch_fast")
 
 
+def gigatoken_batch(stories: list[str], tokenizer: Tokenizer, path: Path) -> None:
+    """Its own way, with all stories at once, nothing compared."""
+    import gigatoken
+
+    text = "".join(f"{story}{END_OF_TEXT}" for story in stories).encode()
+    ids, _ = gigatoken.Tokenizer(tokenizer).encode_batch_padded(gigatoken.BytesSource(text), pad_id=END_OF_TEXT_ID)
+    with path.open("wb") as file:
+        file.write(np.asarray([END_OF_TEXT_ID], dtype="<u2").tobytes())
+        file.write(ids.astype("<u2").tobytes())
+
+
+def tiktoken_batch(stories: list[str], tokenizer: Tokenizer, path: Path) -> None:
+    """With the same merges, each as a rank of its own."""
+    import tiktoken
+
+    letters = byte_of_letter()
+    ranks = {bytes(map(letters.__getitem__, entry)): n for entry, n in tokenizer.get_vocab().items() if n}
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    encoding = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: 0})
+    with path.open("wb") as file:
+        ids = [END_OF_TEXT_ID]
+        for start in range(0, len(stories), BATCH):
+            for story in encoding.encode_ordinary_batch(stories[start : start + BATCH], num_threads=PROCESSES):
+                ids += story
+                ids.append(END_OF_TEXT_ID)
+            file.write(np.asarray(ids, dtype="<u2").tobytes())
+            ids = []
+
+
+def byte_of_letter() -> dict[str, int]:
+    """The byte that each character of a byte-level BPE's entry stands for."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = sorted(set(range(256)) - set(own))
+    return {**{chr(byte): byte for byte in own}, **{chr(256 + n): byte for n, byte in enumerate(others)}}
+
+
 def datasets_map(stories: list[str], tokenizer: Tokenizer, path: Path) -> None:
     """As most training scripts do: map over processes, then write the column to a file."""
     import datasets
@@ -86,8 +122,11 @@ CONTENDERS: dict[str, Contender] = {
     "tinystories, tokenize_to_memmap": ours,
     "tokenizers, encode_batch": encode_batch,
     "tokenizers, encode_batch_fast": encode_batch_fast,
+    "gigatoken alone": gigatoken_batch,
+    "tiktoken, encode_ordinary_batch": tiktoken_batch,
     f"datasets, map, {PROCESSES} processes": datasets_map,
 }
+NEEDS: dict[Contender, str] = {gigatoken_batch: "gigatoken", tiktoken_batch: "tiktoken", datasets_map: "datasets"}
 BASE = "tokenizers, encode_batch"
 
 
@@ -96,11 +135,10 @@ def measure(sample: Path | None = None) -> dict[str, Any]:
 
     Each writes the whole token file, from stories in memory, and starts with an empty cache of words in each round.
     """
-    contenders = dict(CONTENDERS)
     notes = [f"medians of {ROUNDS} rounds in which the contenders are interleaved; {os.cpu_count()} cores"]
-    if not find_spec("datasets"):
-        del contenders[f"datasets, map, {PROCESSES} processes"]
-        notes.append("datasets is not installed: pip install datasets")
+    missing = {package for package in NEEDS.values() if not find_spec(package)}
+    contenders = {name: write for name, write in CONTENDERS.items() if NEEDS.get(write, "") not in missing}
+    notes += [f"{package} is not installed: pip install {package}" for package in sorted(missing)]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         text, is_real = _text(sample, directory)
@@ -117,6 +155,7 @@ def measure(sample: Path | None = None) -> dict[str, Any]:
                 rates[name].append(size / 1e6 / (time.perf_counter() - start))
         identical = len({file.read_bytes() for file in files.values()}) == 1
         memory = _memory(text, directory)
+        training = _training(stories, tokenizer, size)
     rows = [
         {
             "name": name,
@@ -129,6 +168,7 @@ def measure(sample: Path | None = None) -> dict[str, Any]:
     notes += [
         f"{size / 1e6:.1f} MB, {len(stories):,} {kind} stories, vocabulary {tokenizer.get_vocab_size():,}",
         f"token files {'identical' if identical else 'DIFFERENT'}",
+        *(f"training a tokenizer: {name} {rate:.0f} MB/s" for name, rate in training.items()),
         f"{memory['text_bytes'] / 1e9:.1f} GB, read from the disk: at most {memory['peak_bytes'] / 1e6:.0f} MB of "
         f"memory for the whole process, {memory['MB/s']:.0f} MB/s",
     ]
@@ -139,8 +179,27 @@ def measure(sample: Path | None = None) -> dict[str, Any]:
         "notes": notes,
         "identical": identical,
         "memory": memory,
+        "training": training,
         "text": {"kind": kind, "bytes": size, "stories": len(stories)},
     }
+
+
+def _training(stories: list[str], tokenizer: Tokenizer, size: int) -> dict[str, float]:
+    """Measure MB of text a second of training, medians of interleaved rounds. Errors: RuntimeError for other merges."""
+    vocab_size = tokenizer.get_vocab_size()
+    ways: dict[str, Callable[[], Tokenizer]] = {
+        "ours": lambda: train_on_blocks(blocks_of(stories), vocab_size, size),
+        "tokenizers": lambda: train_tokenizer(stories, vocab_size, size),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, train in ways.items():
+            start = time.perf_counter()
+            trained = train()
+            rates[name].append(size / 1e6 / (time.perf_counter() - start))
+            if trained.to_str() != tokenizer.to_str():
+                raise RuntimeError(f"{name} learns other merges")
+    return {name: median(values) for name, values in rates.items()}
 
 
 def _text(sample: Path | None, directory: Path) -> tuple[Path, bool]:

@@ -44,7 +44,7 @@ def test_environment_keeps_more_keys():
 def test_table_is_read_as_it_was_written():
     assert HistoryRow.read_table() == history_rows(19)
     assert EpochRow.read_table() == epoch_rows(2)
-    assert paths.HISTORY.read_text().startswith(f"{HEADER}\n1,4096,9.5,0.02,1.5,3912.6,1.1\n")
+    assert paths.HISTORY.read_text().startswith(f"{HEADER}\n1,4096,9.5,,0.02,1.5,3912.6,1.1\n")
 
 
 def test_read_table_accepts_more_columns_in_any_order():
@@ -53,11 +53,19 @@ def test_read_table_accepts_more_columns_in_any_order():
     )
     (row,) = HistoryRow.read_table()
     expected = {"step": 1, "tokens": 2, "loss": 2.25, "learning_rate": 0.001, "gradient_norm": 3, "seconds": 7}
-    assert row.model_dump() == {**expected, "tokens_per_second": 4}
+    assert row.model_dump() == {**expected, "tokens_per_second": 4, "valid_slice_loss": None}  # which older runs lack
 
 
-def row(loss: str) -> str:
-    return f"1,2,{loss},4,5,6,7\n"
+def test_table_has_figures_that_are_not_in_every_row():
+    first, second = history_rows(2)
+    rows = [first, second.model_copy(update={"valid_slice_loss": 2.5})]
+    HistoryRow.write_table(rows)
+    assert [line.split(",")[3] for line in paths.HISTORY.read_text().splitlines()] == ["valid_slice_loss", "", "2.5"]
+    assert HistoryRow.read_table() == rows
+
+
+def row(loss: str, slice_loss: str = "") -> str:
+    return f"1,2,{loss},{slice_loss},4,5,6,7\n"
 
 
 @pytest.mark.parametrize(
@@ -73,11 +81,13 @@ def row(loss: str) -> str:
         (f"{HEADER}\n{row('-2')}", ", row 1: loss is '-2', expected at least 0"),
         (f"{HEADER}\n{row('1e300')}", ", row 1: loss is '1e300', expected at most 1e+15"),
         (f"{HEADER}\n{row('x' * 10_000)}", ", row 1: loss is 'xxx"),
-        (f"{HEADER}\n1.5,2,3,4,5,6,7\n", ", row 1: step is '1.5', expected a whole number"),
-        (f"{HEADER}\n{'9' * 5_000},2,3,4,5,6,7\n", ", row 1: step is '999"),
-        (f"{HEADER}\n1,2,3,4,5,6,7,8\n", ": not readable as CSV (line 2 has 8 values, the header has 7)"),
+        (f"{HEADER}\n{row('2', 'low')}", ", row 1: valid_slice_loss is 'low', expected a number"),
+        (f"{HEADER}\n{row('2', '-1')}", ", row 1: valid_slice_loss is '-1', expected at least 0"),
+        (f"{HEADER}\n1.5,2,3,,4,5,6,7\n", ", row 1: step is '1.5', expected a whole number"),
+        (f"{HEADER}\n{'9' * 5_000},2,3,,4,5,6,7\n", ", row 1: step is '999"),
+        (f"{HEADER}\n1,2,3,,4,5,6,7,8\n", ": not readable as CSV (line 2 has 9 values, the header has 8)"),
         (f"{HEADER}\n1,2\n", ": not readable as CSV (line 2 has 2 values"),
-        (f"{HEADER},loss\n1,2,3,4,5,6,7,8\n", ": not readable as CSV (a column stands twice)"),
+        (f"{HEADER},loss\n1,2,3,,4,5,6,7,8\n", ": not readable as CSV (a column stands twice)"),
         (f"{HEADER}\n{row(chr(0))}", ", row 1: loss is '\\x00', expected a number"),
         (f"{HEADER}\n{row(chr(34) + '2')}", ": not readable as CSV"),
         (f"{HEADER}\n{row('2' * 200_000)}", ": not readable as CSV (field larger than"),

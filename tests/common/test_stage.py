@@ -110,7 +110,7 @@ def test_run_stage_refuses_bad_tracking_uri(store, shown):
 def test_run_stage_removes_what_killed_stages_left(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    left = ("raw/.train.txt.part", "raw/.downloads/0.txt", "tokenizer/.tokenizer.json.part", "tokens/.train.bin.part/x")
+    left = ("raw/.train.txt.part", "tokenizer/.tokenizer.json.part", "tokens/.train.bin.part/x")
     for path in (tmp_path / "data" / name for name in left):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

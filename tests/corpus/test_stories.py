@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
 from tinystories.corpus import stories as corpus
-from tinystories.corpus.stories import SEPARATOR, read_stories, story_writer, write_stories
+from tinystories.corpus.stories import SEPARATOR, blocks_of, read_blocks, read_stories, story_writer, write_stories
 
 BOM = "\ufeff"
 PIECES = st.sampled_from(["a", "Lily", " ", "\n", "\r", "\r\n", "\0", "é", "🐉", BOM, "<", "<|endof", "|>", "\u2028"])
@@ -23,7 +24,24 @@ TEXTS = st.lists(PIECES, max_size=8).map("".join) | st.text(st.characters(exclud
 def read(tmp_path: Path, data: bytes, block_size: int = corpus.BLOCK_BYTES) -> list[str]:
     path = tmp_path / "stories.txt"
     path.write_bytes(data)
-    return list(read_stories(path, block_size=block_size))
+    return read_both(path, block_size)
+
+
+def read_both(path: Path, block_size: int) -> list[str]:
+    """Read with `read_stories`; `read_blocks` must give the same, or the same error."""
+    try:
+        stories = list(read_stories(path, block_size=block_size))
+    except UserError as error:
+        with pytest.raises(UserError, match=f"^{re.escape(str(error))}$"):
+            list(read_blocks(path, block_size=block_size))
+        raise
+    blocks = list(read_blocks(path, block_size=block_size))
+    assert b"".join(block.data for block in blocks).decode() == "".join(f"{story}{SEPARATOR}" for story in stories)
+    assert sum(block.stories for block in blocks) == len(stories)
+    assert sum(block.text_bytes for block in blocks) == len("".join(stories).encode())
+    assert all(block.stories for block in blocks)
+    assert b"".join(block.data for block in blocks_of(stories, block_size)) == b"".join(block.data for block in blocks)
+    return stories
 
 
 def normal(text: str) -> str:
@@ -40,7 +58,7 @@ def test_read_stories_what_was_written(texts, block_size):
         path = Path(directory) / "stories.txt"
         path.write_bytes(SEPARATOR.join(texts).encode())
         expected = [normal(text) for text in SEPARATOR.join(texts).split(SEPARATOR) if normal(text)]
-        stories = list(read_stories(path, block_size=block_size))
+        stories = read_both(path, block_size)
         assert stories == expected
 
         size = write_stories(path, stories)
@@ -122,10 +140,13 @@ def test_read_stories_constant_memory(tmp_path):
         write_stories(path, (f"Story {number}. " + "Once. " * 150 for number in range(40_000)))
         assert sum(1 for _ in read_stories(path)) == 40_000
         peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert sum(block.stories for block in read_blocks(path, block_size=corpus.BLOCK_BYTES)) == 40_000
+        peak_of_blocks = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert path.stat().st_size > 30e6
-    assert peak < 12e6
+    assert max(peak, peak_of_blocks) < 12e6
 
 
 def test_read_stories_refuses_no_separators(tmp_path, monkeypatch):

@@ -15,9 +15,8 @@ from tinystories.common.artifacts import TokenFile, TokenMeta
 from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
 from tinystories.common.special_tokens import END_OF_TEXT
-from tinystories.corpus.stories import write_stories
-from tinystories.encoding import encoder
-from tinystories.encoding.writer import tokenize_to_memmap, write_tokens
+from tinystories.corpus.stories import blocks_of, write_stories
+from tinystories.encoding.writer import tokenize_to_memmap, write_blocks, write_tokens
 from tinystories.tokenization.token_files import open_tokens
 from tinystories.tokenizer_training.bpe import save_tokenizer
 
@@ -45,17 +44,16 @@ def test_write_tokens_two_bytes_little_endian(token_file, tokenizer, stories):
 
 
 @pytest.mark.parametrize("block_bytes", [1, 50, 51, 100, 1000])
-def test_write_tokens_independent_of_blocks(tmp_path, tokenizer, stories, token_file, monkeypatch, block_bytes):
+def test_write_blocks_independent_of_blocks(tmp_path, tokenizer, stories, token_file, block_bytes):
     path, entry = token_file
-    monkeypatch.setattr(encoder, "BLOCK_BYTES", block_bytes)
-    assert len(list(encoder.encode_stories(stories, tokenizer))) > 1
-    assert write_tokens(stories, tokenizer, tmp_path / "again.bin", total_bytes=1) == entry
+    blocks = list(blocks_of(stories, block_bytes))
+    assert len(blocks) > 1
+    assert write_blocks(blocks, tokenizer, tmp_path / "again.bin", total_bytes=1) == entry
     assert (tmp_path / "again.bin").read_bytes() == path.read_bytes()
 
 
-def test_write_tokens_constant_memory(tmp_path, tokenizer, monkeypatch):
-    """No more than a block of stories is read before the block ahead of it is written."""
-    monkeypatch.setattr(encoder, "BLOCK_BYTES", 10)
+def test_write_blocks_constant_memory(tmp_path, tokenizer):
+    """No more than a few blocks of stories are read before the block ahead of them is written."""
     part = tmp_path / ".t.bin.part"
     written = []
 
@@ -64,20 +62,18 @@ def test_write_tokens_constant_memory(tmp_path, tokenizer, monkeypatch):
             yield "x" * 10
             written.append(part.stat().st_size)
 
-    write_tokens(stories(), tokenizer, tmp_path / "t.bin", total_bytes=1)
+    write_blocks(blocks_of(stories(), 10), tokenizer, tmp_path / "t.bin", total_bytes=1)
     assert written[1_000] > 0
 
 
-def test_write_tokens_error_leaves_no_file(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(encoder, "BLOCK_BYTES", 1)
-
+def test_write_blocks_error_leaves_no_file(tmp_path, tokenizer):
     def stories() -> Iterator[str]:
         yield "one"
         yield "two"
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        write_tokens(stories(), tokenizer, tmp_path / "train.bin", total_bytes=1)
+        write_blocks(blocks_of(stories(), 1), tokenizer, tmp_path / "train.bin", total_bytes=1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -182,6 +182,15 @@ def test_compile_kernels_refuses_other_sizes_and_dtypes(size, dtype):
 
 
 @pytest.mark.usefixtures("without_kernels")
+def test_compile_kernels_says_once_that_it_compiles(monkeypatch, capsys):
+    monkeypatch.setattr("tinystories.model.cpu_kernels._build", lambda *_: "libc.so.6")
+    for dtype in (FP32, FP32, BF16):
+        assert compile_kernels(16, dtype)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Compiling the C++ kernels")
+
+
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize("error", [FileNotFoundError("g++"), subprocess.CalledProcessError(1, "g++", b"", b"no omp.h")])
 def test_compile_kernels_warns_without_compiler(monkeypatch, capsys, error):
     def fail(*_, **__):

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tinystories.common.errors import UserError
 from tinystories.common.params import ModelConfig
 from tinystories.inference.generate import generate
-from tinystories.model.checkpoint import load_checkpoint, save_checkpoint
+from tinystories.model.checkpoint import copy_checkpoint, load_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.model.stored_weights import WEIGHTS
 from tinystories.tokenization.tokenizer import load_tokenizer
@@ -73,6 +73,17 @@ def test_save_checkpoint_replaces_older_one(random_model, checkpoint, tokenizer_
     assert {path.name for path in checkpoint.iterdir()} == FILES
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
     assert same(load_checkpoint(checkpoint), newer)
+
+
+def test_copy_checkpoint_copies_every_file(checkpoint, tmp_path):
+    """And replaces what stood there before."""
+    target = tmp_path / "models" / "epoch_1"
+    target.mkdir(parents=True)
+    (target / "older").touch()
+    copy_checkpoint(checkpoint, target)
+    assert [path.name for path in target.parent.iterdir()] == ["epoch_1"]
+    found, expected = ({path.name: path.read_bytes() for path in each.iterdir()} for each in (target, checkpoint))
+    assert found == expected and len(found) == 5
 
 
 def test_save_checkpoint_error_keeps_older_one(random_model, checkpoint, tmp_path):

@@ -1,4 +1,4 @@
-"""Fixtures of the pipeline tests: an empty directory that is watched, a file server."""
+"""Fixtures of the pipeline tests: an empty directory that is watched, a Hub."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faulty_server import Server
+from tests.support.faulty_server import Server, use_hub
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "*")
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with Server() as server:
+        use_hub(server.endpoint, tmp_path / "hf", monkeypatch)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 
 from tests.conftest import ROOT, SmallDisk
-from tests.support.faulty_server import DATA, Server
+from tests.support.faulty_server import DATA, WHOLE, Server
 from tests.support.report_files import epoch_rows, history_rows
 from tests.support.small_training import NoRun, lay_out_tokens
 from tinystories.common import paths
@@ -31,7 +31,7 @@ from tinystories.evaluation.evaluate import evaluate
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.reporting.figure import plot_run
-from tinystories.sources.download import fetch
+from tinystories.sources.hub import fetch
 from tinystories.sources.prepare import prepare
 from tinystories.tokenizer_training.bpe import save_tokenizer
 from tinystories.training.resume import ResumeCheckpoint, TrainerState
@@ -83,8 +83,9 @@ def writes(
 ) -> dict[str, tuple[Path, Write]]:
     """Every kind of file, and how the project writes it."""
     many, state = stories * 40, ResumeCheckpoint(Path(".state/train/key"))
+    kept = Path(".state/downloads/train.txt")
     return {
-        "download": (Path("data/raw/train.txt"), lambda n: fetch(server.url, Path("data/raw/train.txt"))),
+        "download": (kept, lambda n: fetch(server.url, kept, **WHOLE)),
         "stories": (Path("data/raw/valid.txt"), lambda n: write_stories(Path("data/raw/valid.txt"), many[n:])),
         "tokenizer": (paths.TOKENIZER, lambda n: save_tokenizer(tokenizer, paths.TOKENIZER)),
         "tokens": (paths.TOKENS_TRAIN, lambda n: write_tokens(many[n:], tokenizer, paths.TOKENS_TRAIN, 1)),

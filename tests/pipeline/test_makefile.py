@@ -67,7 +67,7 @@ def test_make_needs_a_repository_that_may_be_written(small_disk: SmallDisk) -> N
 
     assert make("mytext") == "Which files? make mytext FILES='my_stories/*.txt'\n"
     repository = "git finds no commit here, and DVC needs one: git clone, or git init and commit\n"
-    assert make("quickstart") == make("reproduce") == repository
+    assert make("quickstart") == make("reproduce") == make("record") == repository
     small_disk.forbid_writing()
     assert make("quickstart").startswith("This directory is read-only; ")
 

@@ -1,22 +1,20 @@
-"""Passwords are refused in params.yaml, used from .netrc, and never printed or stored. Needs DVC and a local port."""
+"""Passwords are refused in params.yaml, and never printed or stored. Needs DVC and a local port."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import constants
 
-from tests.support.faulty_server import body, status
+from tests.support.faulty_server import WHOLE, hang_up, status
 from tests.support.repository import ROOT, Repository
-from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.params_file import load_params
 from tinystories.common.urls import is_address, may_hold_credentials
-from tinystories.sources import download
-from tinystories.sources.download import fetch
-from tinystories.sources.prepare import prepare
+from tinystories.sources import hub
+from tinystories.sources.hub import fetch
 
 SECRETS = ("hunter2", "t0ken", "s0mebody")
 ADDRESSES = [
@@ -31,11 +29,6 @@ ADDRESSES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
-
-
 @pytest.mark.parametrize("key", ["data.files.train", "data.files.valid", "mlflow.tracking_uri"])
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_load_params_refuses_credentials(empty, key, address):
@@ -47,7 +40,7 @@ def test_load_params_refuses_credentials(empty, key, address):
     assert message.startswith(
         f"params.yaml: {key} is an address (not shown); it should have no user, password or query"
     )
-    assert ("MLFLOW_TRACKING_URI" if key.startswith("mlflow") else "~/.netrc") in message
+    assert ("MLFLOW_TRACKING_URI" if key.startswith("mlflow") else "dvc import-url") in message
     assert not any(secret in message for secret in SECRETS) and len(message.splitlines()) == 1
 
 
@@ -86,40 +79,31 @@ def write_params(changes: dict[str, Any]) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
-def test_prepare_uses_netrc_and_keeps_it_secret(empty, server, tmp_path, monkeypatch, capsys):
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login s0mebody password hunter2\n")
-    monkeypatch.setenv("NETRC", str(netrc))
-    stories = b"".join(b"Story %d.\n<|endoftext|>\n" % number for number in range(400))
-    server.answers = [body(stories, Content_Type="text/plain")]
-    url = f"http://127.0.0.1:{server.server_port}/stories.txt"
-    write_params({"data.source": "files", "data.files.train": url})
-    prepare(load_params())
-    assert server.requests[0]["Authorization"] == "Basic czBtZWJvZHk6aHVudGVyMg=="
-    assert json.loads(paths.RAW_MANIFEST.read_text())["detail"]["train"][0]["path"] == url
-    said = capsys.readouterr()
-    kept = [path.read_text(errors="ignore") for path in empty.rglob("*") if path.is_file()]
-    assert not any(secret in text for secret in SECRETS for text in (said.out, said.err, *kept))
-
-
-def test_fetch_sends_no_password_to_another_host(empty, server, tmp_path, monkeypatch):
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine localhost login s0mebody password hunter2\n")
-    monkeypatch.setenv("NETRC", str(netrc))
-    server.answers = [status(302, Location=f"http://127.0.0.1:{server.server_port}/b.txt")]
-    fetch(f"http://localhost:{server.server_port}/a.txt", Path("a.txt"))
-    assert ["Authorization" in headers for headers in server.requests] == [True, False]
-
-
-def test_fetch_hides_proxy_password(empty, monkeypatch):
+def test_fetch_hides_proxy_password(empty, server, monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.1)
+    monkeypatch.setattr(hub, "STALL_TIMEOUT", 1.0)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1.0)
     monkeypatch.setenv("HTTP_PROXY", "http://s0mebody:hunter2@127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://s0mebody:hunter2@127.0.0.1:9")
-    with pytest.raises(UserError, match=r"the proxy \(HTTP_PROXY, HTTPS_PROXY\) does not connect") as caught:
-        fetch("http://host.example/a.txt", Path("a.txt"))
+    with pytest.raises(UserError, match=r"the connection is refused \(by the proxy that HTTP_PROXY, ") as caught:
+        fetch("http://host.example/a.txt", Path("a.txt"), **WHOLE)
     assert not any(secret in str(caught.value) for secret in SECRETS)
+
+
+def test_fetch_keeps_the_token_secret(empty, server, monkeypatch, capfd):
+    """Nor does the library print it, or an endpoint's password, where a server misbehaves."""
+    monkeypatch.setenv("HF_TOKEN", "hf_t0ken")
+    server.answers = [hang_up, status(429, Retry_After=1), status(401)]
+    url = server.url.replace("user:secret@", "s0mebody:hunter2@")
+    with pytest.raises(UserError, match="401") as caught:
+        fetch(url.replace("s0mebody:hunter2@", ""), Path("a.txt"), **WHOLE)
+    assert server.heads[0]["Authorization"] == "Bearer hf_t0ken"
+    server.answers = [hang_up]
+    fetch(url, Path("a.txt"), **WHOLE)
+    said = "".join((str(caught.value), *capfd.readouterr()))
+    kept = [path.read_text(errors="ignore") for path in empty.rglob("*") if path.is_file()]
+    assert not any(secret in text for secret in SECRETS for text in (said, *kept))
 
 
 def test_pipeline_stores_no_credentials(finished: Repository, tmp_path: Path):

@@ -1,25 +1,19 @@
 """What a server says chooses no path and does not control the terminal. Needs a local port."""
 
+import os
 import shutil
 import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from tests.support.faulty_server import DATA, SHA256, good, status
+from tests.support.faulty_server import WHOLE, good, status
 from tests.support.repository import ROOT
 from tinystories.common import console
 from tinystories.common.console import info, progress, warn
-from tinystories.sources import download
-from tinystories.sources.download import fetch
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
+from tinystories.sources.hub import fetch
 
 
 def files_below(directory: Path) -> set[str]:
@@ -28,12 +22,11 @@ def files_below(directory: Path) -> set[str]:
 
 def test_fetch_ignores_names_from_a_server(empty, server, tmp_path):
     names = {"Content_Disposition": 'attachment; filename="../../../harm.txt"', "Content_Location": "/../../harm.txt"}
-    server.answers = [status(302, Location="/..%2f..%2f..%2fharm.txt", **names), lambda h: good(h, headers=names)]
-    url = f"http://127.0.0.1:{server.server_port}/..%2f..%2f..%2fharm.txt"
-    fetch(url, Path("data/stories.txt"), size=len(DATA), sha256=SHA256)
-    inside = files_below(empty) - {str(path.relative_to(empty)) for path in empty.glob(".state/downloads/*.lock")}
-    assert inside == {"data/stories.txt"}
-    assert files_below(tmp_path) == {f"a/b/project/{name}" for name in files_below(empty)}
+    rude = [status(302, Location="/..%2f..%2f..%2fharm.txt", **names), lambda h: good(h, headers=names)]
+    server.head_answers, server.answers = [*rude], [*rude]
+    fetch(f"{server.endpoint}/..%2f..%2f..%2fharm.txt", Path("data/stories.txt"), **WHOLE)
+    assert files_below(empty) == {"data/stories.txt"}
+    assert files_below(tmp_path) == {"a/b/project/data/stories.txt"}
 
 
 def test_fetch_escapes_words_from_a_server(empty, server):
@@ -43,14 +36,22 @@ def test_fetch_escapes_words_from_a_server(empty, server):
         handler.send_response(404, "\x1b]0;owned\x07\x1b[2J")
         handler.end_headers()
 
-    server.answers = [rude]
+    def polite_with_rude_headers(handler):
+        good(handler, headers={"X_HF_Warning": "\x1b]0;owned\x07", "X_Error_Message": "\x1b[2J"})
+
+    server.head_answers = [polite_with_rude_headers]
+    server.always = rude
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     script = (
-        "import sys; from pathlib import Path; from tinystories.sources.official import fetch;"
-        "from tinystories.common.stage import run_stage; run_stage(lambda _: fetch(sys.argv[1], Path('a.txt')))"
+        "import sys; from pathlib import Path; from tinystories.sources.hub import fetch;"
+        "from tinystories.common.stage import run_stage;"
+        "run_stage(lambda _: fetch(sys.argv[1], Path('a.txt'), size=102_400, sha256=''))"
     )
-    url = f"http://127.0.0.1:{server.server_port}/a.txt"
-    done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True)
+    url, environment = (
+        f"{server.endpoint}/a.txt",
+        {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"},
+    )
+    done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr == f"error: {url}: the server answers 404 \\x1b]0;owned\\x07\\x1b[2J; expected the file\n"
 

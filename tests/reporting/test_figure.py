@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.patches import Rectangle
 
 from tests.support.report_files import epoch_rows, history_rows
 from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.reporting.figure import draw_run, plot_run
+from tinystories.reporting.formats import short_count
 from tinystories.reporting.series import Array, smooth
 
 
@@ -24,9 +26,14 @@ def tables(
     loss = end + (start - end) * (1 + 50 * place) ** -1.0 + np.random.default_rng(0).normal(0, noise, rows)
     (row,), (epoch,) = history_rows(1), epoch_rows(1)
     history = [
-        row.model_copy(update={"tokens": 81_920 * n, "loss": value, "learning_rate": 0.02 * (1 - n / rows)})
+        row.model_copy(
+            update={
+                "tokens": 81_920 * n, "loss": value, "learning_rate": 0.02 * (1 - n / rows),
+                "valid_slice_loss": value + 0.15 if rows >= 20 and math.isqrt(n) ** 2 == n else None,
+            }
+        )
         for n, value in enumerate(loss.tolist(), start=1)
-    ]
+    ]  # fmt: skip
     ends = np.linspace(0, rows - 1, epochs + 1).astype(int)[1:].tolist()
     return history, [at_end(epoch, number, history[index]) for number, index in enumerate(ends, start=1)]
 
@@ -43,6 +50,10 @@ def column(rows: Sequence[HistoryRow | EpochRow], name: str) -> list[float]:
 
 def columns(rows: Sequence[HistoryRow | EpochRow], *names: str) -> list[list[float]]:
     return [[getattr(row, name) for name in names] for row in rows]
+
+
+def scored(history: list[HistoryRow]) -> list[HistoryRow]:
+    return [row for row in history if row.valid_slice_loss is not None]
 
 
 SHAPES = {
@@ -82,11 +93,12 @@ def test_axes_show_every_loss_and_agree(shape):
     history, epochs = SHAPES[shape]
     losses, rates, right = draw_run(history, epochs, shape).axes
     low, high = losses.get_ylim()
-    values = np.maximum(np.array(column(history, "loss") + column(epochs, "valid_loss")), 1e-6)
+    slice_losses = column(scored(history), "valid_slice_loss")
+    values = np.maximum(np.array(column(history, "loss") + column(epochs, "valid_loss") + slice_losses), 1e-6)
     assert low < values.min()
     assert values.max() < high
     assert right.get_ylim() == (low, high)
-    assert rates.get_xlim()[0] == 0
+    assert rates.get_xlim()[0] <= 0
     assert rates.get_xlim()[1] > history[-1].tokens
     for axes in (losses, right):
         assert 2 <= sum(low <= tick <= high for tick in axes.get_yticks()) <= 16
@@ -119,7 +131,8 @@ def test_lines_have_the_values_of_the_tables():
     figure = draw_run(history, epochs, "GPT · 81.9 M tokens")
     lines = curves(figure)
     assert lines["training loss as logged"].tolist() == columns(history, "tokens", "loss")
-    assert lines["validation loss"].tolist() == columns(epochs, "tokens", "valid_loss")
+    assert lines["validation loss, whole set"].tolist() == columns(epochs, "tokens", "valid_loss")
+    assert lines["validation loss, slice"].tolist() == columns(scored(history), "tokens", "valid_slice_loss")
     assert lines["training loss, smoothed"][:, 1].tolist() == smooth(np.array(column(history, "loss"))).tolist()
     (rate,) = figure.axes[1].lines
     assert np.asarray(rate.get_xydata()).tolist() == columns(history, "tokens", "learning_rate")
@@ -134,7 +147,7 @@ def test_lines_have_the_values_of_the_tables():
 def test_few_rows_are_not_smoothed():
     history, epochs = SHAPES["one epoch of 10 rows"]
     lines = curves(draw_run(history, epochs, ""))
-    assert set(lines) == {"training loss", "validation loss"}
+    assert set(lines) == {"training loss", "validation loss, whole set"}
     assert lines["training loss"][:, 1].tolist() == column(history, "loss")
 
 
@@ -160,16 +173,36 @@ def test_many_epochs_have_few_labels(shape, labels, lines):
     assert len(unnamed) == lines
 
 
+@pytest.mark.parametrize(
+    ("warmup", "beginning"), [(0.01, [[0, 0], [0.01, 1]]), (0.5, [[0, 0]]), (1.0, [[0, 0]]), (0.0, [])]
+)
+def test_the_warmup_is_drawn_from_its_beginning(warmup, beginning):
+    """Also where it ends before the first row."""
+    history, epochs = tables(40, 1)
+    rows = columns(history, "tokens", "learning_rate")
+    axes = draw_run(history, epochs, "", warmup).axes[1]
+    (rate,) = axes.lines
+    end, peak = 81_920 * 40, history[0].learning_rate
+    drawn = [[place * end, height * peak] for place, height in beginning]
+    assert np.asarray(rate.get_xydata()).tolist() == [*drawn, *rows]
+    bands = [patch.get_x() + patch.get_width() for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert bands == ([warmup * end] if warmup else [])
+    assert [text.get_text() for text in axes.texts] == (
+        [f"warm-up, {short_count(warmup * end)} tokens"] if warmup else []
+    )
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_text_lies_on_a_line(shape):
-    figure = draw_run(*SHAPES[shape], "")
+    figure = draw_run(*SHAPES[shape], "", warmup=0.01 if len(shape) % 2 else 0.7)
     figure.draw_without_rendering()
-    axes = figure.axes[0]
-    points = np.concatenate([axes.transData.transform(line) for line in curves(figure).values()])
-    points = points[np.isfinite(points).all(axis=1)]
-    for box in (text.get_window_extent() for text in axes.texts):
-        inside = (points > [box.x0, box.y0]) & (points < [box.x1, box.y1])
-        assert not inside.all(axis=1).any()
+    losses, rates, _ = figure.axes
+    for axes, lines in ((losses, curves(figure).values()), (rates, [line.get_xydata() for line in rates.lines])):
+        points = np.concatenate([axes.transData.transform(np.asarray(line)) for line in lines])
+        points = points[np.isfinite(points).all(axis=1)]
+        for box in (text.get_window_extent() for text in axes.texts):
+            inside = (points > [box.x0, box.y0]) & (points < [box.x1, box.y1])
+            assert not inside.all(axis=1).any()
 
 
 def test_plot_run_failure_leaves_the_earlier_picture(tmp_path):

@@ -4,7 +4,7 @@ import re
 
 from tests.support.report_files import epoch_rows, sample_page, write_run
 from tinystories.common import paths
-from tinystories.common.artifacts import Manifest, Run
+from tinystories.common.artifacts import HistoryRow, Manifest, Run
 from tinystories.common.params import Params
 from tinystories.reporting.report import loss_table, run_title, write_report
 
@@ -41,6 +41,14 @@ def test_write_report_has_every_figure(run, params):
         assert part in text
     assert "second section" not in text  # one prompt's worth of each epoch
     assert "abab" * 4 not in text
+
+
+def test_write_report_explains_the_slice_where_it_is_drawn(run, params):
+    words = "(`valid_slice_loss` in history.csv)"
+    assert words not in report(params)
+    first, *rows = HistoryRow.read_table()
+    HistoryRow.write_table([first, rows[0].model_copy(update={"valid_slice_loss": 3.0}), *rows[1:]])
+    assert words in report(params)
 
 
 def test_write_report_hides_a_clock_set_back(run, params):

@@ -1,20 +1,21 @@
-"""A server that misbehaves, downloads that wait only shortly for it, and the root of a repository."""
+"""A Hub that misbehaves, downloads that wait only shortly for it, and the root of a repository."""
 
 import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from huggingface_hub import constants
 
-from tests.support.faulty_server import Server
-from tinystories.sources import download
+from tests.support.faulty_server import Server, use_hub
+from tinystories.sources import hub
 
 
 @pytest.fixture
-def server():
+def server(tmp_path, monkeypatch):
+    """HF_ENDPOINT names it. Tests of giving up shorten the waits: a busy machine needs patience."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
+    use_hub(server.endpoint, tmp_path / "hf", monkeypatch)
     yield server
     server.over.set()
     server.shutdown()
@@ -23,18 +24,14 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def quick(tmp_path, monkeypatch):
-    """Short waits, but patience enough for a busy machine; tests of giving up shorten it."""
+def root(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(download, "STALL_TIMEOUT", 20.0)
-    monkeypatch.setattr(download, "INITIAL_BACKOFF", 0.001)
-    monkeypatch.setattr(download, "MAX_BACKOFF", 0.02)
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
+def impatient(server, monkeypatch):
+    monkeypatch.setattr(hub, "STALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
 
 
 @pytest.fixture
@@ -50,20 +47,3 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     monkeypatch.delenv("DVC_ROOT")
     return root
-
-
-@pytest.fixture
-def url(tmp_path):
-    """Serves the files of `tmp_path / "served"`."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    (tmp_path / "served").mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "served"))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()

@@ -1,6 +1,5 @@
-"""Source `files`: the user's paths, globs and URLs, the held-out split, and what is refused."""
+"""Source `files`: the user's paths and globs, the held-out split, and what is refused."""
 
-import gzip
 import hashlib
 import re
 import shutil
@@ -96,38 +95,6 @@ def test_prepare_files_paths_from_root_and_home(here, tmp_path, monkeypatch):
     assert RAW_TRAIN.absolute().is_relative_to(here)
 
 
-def test_prepare_files_urls(url, tmp_path):
-    write(tmp_path / "served/train.txt", STORIES[:300])
-    write(tmp_path / "served/valid.txt", STORIES[300:])
-    prepare(params("files", train=f"{url}/train.txt", valid=f"{url}/valid.txt"))
-    assert splits() == (STORIES[:300], STORIES[300:])
-    assert manifest()["detail"]["train"] == [entry(f"{url}/train.txt", tmp_path / "served/train.txt", 300)]
-    assert {path.suffix for path in Path(".state/downloads").iterdir()} == {".lock"}
-
-
-def test_prepare_files_removes_killed_download(url, tmp_path):
-    write(tmp_path / "served/train.txt", STORIES)
-    left = RAW_TRAIN.parent / ".downloads/0.txt"
-    left.parent.mkdir(parents=True)
-    left.write_text("half")
-    prepare(params("files", train=f"{url}/train.txt"))
-    assert {path.name for path in RAW_TRAIN.parent.iterdir()} == {"train.txt", "valid.txt", "manifest.json"}
-
-
-def test_prepare_files_url_errors(url, tmp_path):
-    write(tmp_path / "served/page.html", STORIES)
-    (tmp_path / "served/bad.txt").write_bytes(b"Lily \xff")
-    assert problem(params("files", train=f"{url}/none.txt")).startswith(f"data.files.train: {url}/none.txt: the server")
-    assert "data.files.train: " + url + "/page.html: found an HTML page" in problem(
-        params("files", train=f"{url}/page.html")
-    )
-    assert problem(params("files", train=f"{url}/bad.txt")).startswith(
-        f"data.files.train: {url}/bad.txt: not UTF-8 at byte 5"
-    )
-    for no_url in ("s3://bucket/a", "https:/host/a", "http:///a"):
-        assert problem(params("files", train=no_url)).startswith("data.files.train: the URL cannot be understood")
-
-
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -137,6 +104,12 @@ def test_prepare_files_url_errors(url, tmp_path):
         ({"train": "folder"}, "data.files.train is 'folder'; that is a directory; name its files, as in folder/*.txt"),
         ({"train": "folder/*"}, "data.files.train is 'folder/*'; no file matches it"),
         ({"train": "/dev/null"}, "data.files.train is '/dev/null'; that is no regular file"),
+        (
+            {"train": "https://host.example/a%20b/my'.txt"},
+            'data.files.train is "https://host.example/a%20b/my\'.txt"; a path is expected, because DVC watches files; '
+            "files; run: dvc import-url 'https://host.example/a%20b/my'\"'\"'.txt' data/own/",
+        ),
+        ({"train": "my.txt", "valid": "s3://bucket/a"}, "dvc import-url s3://bucket/a data/own/a and give data/own/a"),
         ({"train": "x" * 5000}, "data.files.train is 'xxx"),
         ({"train": "~nobody-of-that-name/a"}, "data.files.train is '~nobody-of-that-name/a': "),
         ({"train": "empty.txt"}, "data.files.train: empty.txt: empty; expected documents, each ended by a line <|end"),
@@ -243,20 +216,6 @@ def test_prepare_files_no_separator_in_a_huge_file(monkeypatch):
     monkeypatch.setattr(files, "MAX_STORY_BYTES", 1001)
     Path("my.txt").write_text("é" * 5000)
     assert "my.txt: no <|endoftext|> in 10,000 bytes" in problem(params("files", train="my.txt"))
-
-
-def test_prepare_files_other_formats_before_any_download(url):
-    Path("my.txt").write_bytes(gzip.compress(b"Once."))
-    message = problem(params("files", train=f"{url}/none.txt", valid="my.txt"))
-    assert message.startswith("data.files.valid: my.txt: looks like gzip; ")
-
-
-def test_prepare_files_other_format_behind_a_url(url, tmp_path):
-    (tmp_path / "served/a.txt.gz").write_bytes(gzip.compress(b"Once."))
-    assert problem(params("files", train=f"{url}/a.txt.gz")) == (
-        f"data.files.train: {url}/a.txt.gz: looks like gzip; expected plain text in UTF-8; "
-        "download it and run: gunzip < a.txt.gz > a.txt"
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,28 @@
-"""A faulty file server: each answer is one of the functions here."""
+"""A faulty Hugging Face Hub: each answer is one of the functions here. And downloads that point to it."""
 
 import hashlib
-import json
 import re
 import threading
+import time
 from collections.abc import Callable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from huggingface_hub import close_session, constants, file_download
+from huggingface_hub.utils import _http
 
 from tinystories.common.errors import UserError
-from tinystories.sources.download import fetch, part_file
+from tinystories.sources import hub
+from tinystories.sources.hub import fetch, part_file
 
 DATA = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(DATA).hexdigest()
 OTHER = DATA[::-1]
+WHOLE: Any = {"size": len(DATA), "sha256": SHA256}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -23,8 +31,15 @@ class Handler(BaseHTTPRequestHandler):
     server: "Server"
 
     def do_GET(self):
-        self.server.requests.append(dict(self.headers))
-        answer = self.server.answers.pop(0) if self.server.answers else good
+        self.server.requests.append(self.headers)
+        self.answer(self.server.answers)
+
+    def do_HEAD(self):
+        self.server.heads.append(self.headers)
+        self.answer(self.server.head_answers)
+
+    def answer(self, answers):
+        answer = answers.pop(0) if answers else self.server.always
         try:
             answer(self)
         except (BrokenPipeError, ConnectionResetError):
@@ -41,31 +56,57 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
+    """`answers` are those to GET, `head_answers` those to HEAD, which is asked first; `always` comes after both."""
+
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[dict[str, str]] = []
+        self.requests: list[Message] = []
+        self.heads: list[Message] = []
         self.answers: list[Callable[[Handler], None]] = []
+        self.head_answers: list[Callable[[Handler], None]] = []
+        self.always: Callable[[Handler], None] = good
         self.data, self.etag = DATA, '"one"'
+        self.files: dict[str, bytes] = {}  # by the last part of their path; others are `data`
         self.over = threading.Event()
-        self.url = f"http://user:secret@127.0.0.1:{self.server_port}/stories.txt?token=secret"
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        path = "datasets/o/n/resolve/main/stories.txt?token=secret"
+        self.url = f"http://user:secret@127.0.0.1:{self.server_port}/{path}"
+
+    def handle_error(self, request, client_address):
+        """A client that hangs up is no error of the test."""
 
     def ranges(self):
         return [headers.get("Range") for headers in self.requests]
 
 
-def good(handler, until=None, if_range=True, headers=()):
-    """Answer as a proper server; `until` cuts the connection at that byte of the file."""
-    data, etag, start, status = handler.server.data, handler.server.etag, 0, 200
-    headers = {"ETag": etag, "Content_Type": "text/plain", **dict(headers)}
+def use_hub(endpoint: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what HF_ENDPOINT and HF_HUB_CACHE set on import, and let the library wait only shortly."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # else it asks for more than the file
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    monkeypatch.setattr(hub, "STALL_TIMEOUT", 20.0)
+    monkeypatch.setattr(hub, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(hub, "POLL_SECONDS", 0.01)
+    for module in (file_download, _http):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.01))))
+    monkeypatch.setenv("NO_PROXY", "*")
+    close_session()  # it holds the proxies of the environment
+
+
+def good(handler, until=None, headers=()):
+    """Answer as the Hub; `until` cuts the connection at that byte of the file."""
+    data, start, status = handler.server.files.get(handler.path.rpartition("/")[2], handler.server.data), 0, 200
+    headers = {"ETag": handler.server.etag, "X_Repo_Commit": "f" * 40, "Content_Type": "text/plain", **dict(headers)}
     found = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
-    if found and (not if_range or handler.headers.get("If-Range") in (None, etag)):
+    if found:
         start, status = int(found[1]), 206
-        if start >= len(data):
-            handler.head(416, Content_Range=f"bytes */{len(data)}", Content_Length=0)
-            return
         headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
     handler.head(status, Content_Length=len(data) - start, **headers)
-    handler.wfile.write(data[start:until])
+    if handler.command == "GET":
+        handler.wfile.write(data[start:until])
 
 
 def endless(handler):
@@ -90,7 +131,8 @@ def status(code, **headers):
 def body(data, **headers):
     def answer(handler):
         handler.head(Content_Length=len(data), **headers)
-        handler.wfile.write(data)
+        if handler.command == "GET":
+            handler.wfile.write(data)
 
     return answer
 
@@ -106,8 +148,8 @@ def chunked(handler, until=None):
         handler.wfile.write(b"0\r\n\r\n")
 
 
-def stall(handler):
-    good(handler, until=20_000)
+def stall(handler, until=20_000):
+    good(handler, until)
     handler.server.over.wait(20)
 
 
@@ -119,25 +161,17 @@ def hang_up(handler):
     handler.close_connection = True
 
 
-def problem(url, target, host="127.0.0.1", **known):
+def problem(url, target, host="127.0.0.1"):
     """Return the message of a failing download: one line that names the host, and no password anywhere."""
     with pytest.raises(UserError) as error:
-        fetch(url, target, **known)
+        fetch(url, target, **WHOLE)
     message = str(error.value)
     assert "\n" not in message and "secret" not in message and "user" not in message
     assert host in message
-    assert not target.parent.exists() or not any(target.parent.iterdir())
-    for file in part_file(url).parent.iterdir():
-        assert b"secret" not in file.read_bytes()
+    assert not target.exists()
     return message
 
 
-def left_over(url):
-    return {file.suffix for file in part_file(url).parent.iterdir()} - {".lock"}
-
-
-def put_part(url, data, **side):
-    part_file(url).parent.mkdir(parents=True)
-    part_file(url).write_bytes(data)
-    if side:
-        part_file(url).with_suffix(".json").write_text(json.dumps(side))
+def put_part(target, data):
+    target.parent.mkdir(parents=True)
+    part_file(target).write_bytes(data)

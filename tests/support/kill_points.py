@@ -37,7 +37,7 @@ class KillPoint:
 
 
 ENDING = "signals.py:__exit__"  # of the stage `train`, with its results written
-RESULTS = "results.py:write_results results.py:train_metrics"
+RESULTS = "results.py:write_results results.py:train_metrics checkpoint.py:copy_checkpoint"
 FILES = " files.py:atomic_write files.py:write_text"
 STORE = (
     " sqlalchemy_store.py:create_run sqlalchemy_store.py:log_batch sqlalchemy_store.py:_log_metrics_once"
@@ -51,13 +51,12 @@ DVC = (
 HASHING = "hashfile/hash.py:file_md5 hashfile/hash.py:hash_file hashfile/build.py:_build_file"
 COPYING = "hashfile/transfer.py:_add hashfile/transfer.py:_do_transfer fs/generic.py:transfer dvc_objects/db.py:add"
 KILL_POINTS = (  # in the pipeline's order
-    KillPoint("downloading", "download", "sources/download.py:_attempt", 60),
     KillPoint("writing stories", "download", "stories.py:write stories.py:_flush" + FILES, 300),
-    KillPoint("training the tokenizer", "train_tokenizer", "bpe.py:train_tokenizer" + FILES, 30),
-    KillPoint("writing tokens", "tokenize_to_memmap", "writer.py:write_tokens encoder.py:encode_stories" + FILES, 60),
+    KillPoint("training the tokenizer", "train_tokenizer", "bpe.py:train_on_blocks merges.py:learn_merges" + FILES, 30),
+    KillPoint("writing tokens", "tokenize_to_memmap", "writer.py:write_blocks encoder.py:encode_blocks" + FILES, 60),
     KillPoint("in a step", "train", "training/step.py:step training/step.py:_step_body optimizer.py:update", 400),
     KillPoint("writing the state", "train", "resume.py:save" + FILES, 60),
-    KillPoint("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows", 60),
+    KillPoint("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows loss_eval.py:windows_loss", 60),
     KillPoint("sampling", "train", "generate.py:generate decoder.py:decode_step samples.py:render_samples", 60),
     KillPoint("logging to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
     KillPoint("keeping an epoch's weights", "train", "trainer.py:_end_epoch checkpoint.py:save_checkpoint", 40),

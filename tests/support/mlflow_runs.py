@@ -19,7 +19,8 @@ ENVIRONMENT = {
     "platform": "Linux", "threads": 2, "git_commit": "c0ffee" * 6 + "c0ff", "vector_units": "avx2",
 }  # fmt: skip
 HISTORY = [
-    HistoryRow(step=s, tokens=s * 64, loss=9 - s / 20, learning_rate=0.02, gradient_norm=1.5,
+    HistoryRow(step=s, tokens=s * 64, loss=9 - s / 20, valid_slice_loss=None if s % 40 else 9.5 - s / 20,
+               learning_rate=0.02, gradient_norm=1.5,
                tokens_per_second=4000.0 + s, seconds=s / 10)
     for s in range(10, 101, 10)
 ]  # fmt: skip
@@ -107,6 +108,8 @@ def assert_complete_and_single(client, run_id):
     """Every row of the files is in the run, once."""
     for column in ("tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second"):
         assert points(client, run_id, f"train/{column}") == [(row.step, getattr(row, column)) for row in HISTORY]
+    slice_losses = [(row.step, row.valid_slice_loss) for row in HISTORY if row.step % 40 == 0]
+    assert points(client, run_id, "valid/slice_loss") == slice_losses
     for column in ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte"):
         assert points(client, run_id, f"epoch/{column}") == [(row.step, getattr(row, column)) for row in EPOCHS]
     for column in ("valid_loss", "valid_ppl", "valid_bits_per_byte"):

@@ -55,5 +55,5 @@ def problem(given: Params) -> str:
     assert "\n" not in str(error.value) and "secret" not in str(error.value)
     assert not Path("data").exists() or not [path for path in Path("data").rglob("*") if path.is_file()]
     downloads = Path(".state/downloads")
-    assert not downloads.exists() or not [path for path in downloads.iterdir() if path.suffix != ".lock"]
+    assert not downloads.exists() or not [path for path in downloads.iterdir() if path.suffix not in (".lock", ".part")]
     return str(error.value)

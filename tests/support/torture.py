@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.support.faulty_server import Server, good
 from tests.support.kill_points import KILL_POINTS, Chain, Kill
 from tests.support.repository import Repository, new_repository
 from tests.support.troubles import TROUBLES, Trouble
@@ -158,44 +156,28 @@ def summary(done: list[Kill | Trouble], steps: Counter[str]) -> str:
     return "\n".join(lines)
 
 
-def slowly(handler: Any) -> None:
-    """Answer properly, but in small pieces."""
-    send = handler.wfile.write
-
-    def write(data: bytes) -> None:
-        for start in range(0, len(data), 8_192):
-            send(data[start : start + 8_192])
-            time.sleep(0.01)
-
-    handler.wfile.write = write
-    good(handler)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m tests.support.torture", description=__doc__)
     options.add_argument("--kills", type=int, default=100)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--jobs", type=int, default=2, help="chains at once")
     chosen = options.parse_args()
-    with Server() as server:
-        server.data = "\n<|endoftext|>\n".join(storygen.stories(0, 0, 300)).encode()
-        server.answers = [slowly] * 10_000
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        pristine = new_repository(
-            Path(tempfile.mkdtemp(prefix="torture-")) / "pristine",
-            data__source="files",
-            data__files__train=f"http://127.0.0.1:{server.server_port}/stories.txt",
-            data__files__held_out=0.05,
-            train__epochs=2,
-            train__steps_per_epoch=100,
-            train__save_every=0.05,
-        )
-        kills, steps = campaign(pristine, chosen.kills, chosen.seed, chosen.jobs)
-        server.shutdown()
+    place = Path(tempfile.mkdtemp(prefix="torture-"))
+    (place / "stories.txt").write_text("\n<|endoftext|>\n".join(storygen.stories(0, 0, 300)), encoding="utf-8")
+    pristine = new_repository(
+        place / "pristine",
+        data__source="files",
+        data__files__train=str(place / "stories.txt"),
+        data__files__held_out=0.05,
+        train__epochs=2,
+        train__steps_per_epoch=100,
+        train__save_every=0.05,
+    )
+    kills, steps = campaign(pristine, chosen.kills, chosen.seed, chosen.jobs)
     print(summary(kills, steps))
     if not all(kill.identical for kill in kills):
         sys.exit(1)
-    shutil.rmtree(pristine.path.parent)
+    shutil.rmtree(place)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,24 @@
 """Training the tokenizer: the vocabulary's size, what it is learned from, and what is refused."""
 
 import json
+import sys
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
-from tinystories.corpus.stories import write_stories
+from tinystories.corpus.stories import SEPARATOR, blocks_of, write_stories
+from tinystories.sources import storygen
+from tinystories.tokenization import fast
 from tinystories.tokenization.tokenizer import load_tokenizer
-from tinystories.tokenizer_training import bpe
-from tinystories.tokenizer_training.bpe import train_and_save, train_tokenizer
+from tinystories.tokenizer_training import bpe, word_counts
+from tinystories.tokenizer_training.bpe import train_and_save, train_on_blocks, train_tokenizer
+from tinystories.tokenizer_training.merges import learn_merges
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -26,6 +32,101 @@ def test_train_and_save_writes_tokenizer_json(tmp_path, monkeypatch, stories, to
     section = small_params.tokenizer.model_copy(update={"vocab_size": 300})
     train_and_save(small_params.model_copy(update={"tokenizer": section}))
     assert load_tokenizer(paths.TOKENIZER).to_str() == tokenizer.to_str()
+
+
+PARTS = [
+    "a",
+    "b",
+    "ab",
+    "cat",
+    "!",
+    "?",
+    "!!",
+    "-",
+    "é",
+    "猫",
+    "\u088f",
+    "\u2028",
+    "7",
+    "'s",
+    "<|endof",
+    "text|>",
+    "x" * 12,
+]
+TEXT = st.lists(st.sampled_from([*PARTS, " ", " ", "\n", "  "]), max_size=60).map("".join) | st.text(max_size=30)
+TEXTS = st.lists(TEXT.filter(lambda text: SEPARATOR not in text), min_size=1, max_size=6)
+
+
+@given(texts=TEXTS, vocab_size=st.sampled_from([258, 265, 300, 1000]), block_bytes=st.sampled_from([1, 50, 2**22]))
+@example(texts=["aaaaaaa aaaa aaa"] * 3, vocab_size=300, block_bytes=1)
+@example(texts=["abababab bababa"] * 3, vocab_size=300, block_bytes=1)
+def test_train_on_blocks_any_text(texts, vocab_size, block_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "MAX_WORD_BYTES", 10)
+        blocks = list(blocks_of(texts, block_bytes))
+        try:
+            expected = train_tokenizer(texts, vocab_size, total_bytes=1)
+        except UserError as error:
+            with pytest.raises(UserError) as caught:
+                train_on_blocks(blocks, vocab_size, total_bytes=1)
+            assert str(caught.value) == str(error)
+        else:
+            assert train_on_blocks(blocks, vocab_size, total_bytes=1).to_str() == expected.to_str()
+
+
+def test_train_on_blocks_generated_stories():
+    stories = list(storygen.stories(seed=2, start=0, count=1500))
+    trained = train_on_blocks(blocks_of(stories, 2**18), 2000, total_bytes=1)
+    assert trained.to_str() == train_tokenizer(stories, 2000, total_bytes=1).to_str()
+
+
+def test_train_on_blocks_long_words():
+    texts = ["ab" * 5_000 + " " + "猫" * 5_000, " " * 20_000 + "x", "\0" * 5_000]
+    assert (
+        train_on_blocks(blocks_of(texts), 300, total_bytes=1).to_str()
+        == train_tokenizer(texts, 300, total_bytes=1).to_str()
+    )
+
+
+def test_train_on_blocks_says_nothing(stories, capfd):
+    """gigatoken itself writes to the screen."""
+    train_on_blocks(blocks_of(stories), 300, total_bytes=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_train_on_blocks_refuses_other_words(stories, monkeypatch):
+    count_fast = word_counts._count_fast
+    monkeypatch.setattr(word_counts, "_count_fast", lambda data: count_fast(data)[1:])
+    with pytest.raises(UserError, match=r"^gigatoken .* and tokenizers .* give different words for 'One day"):
+        train_on_blocks(blocks_of(stories), 300, total_bytes=1)
+    monkeypatch.setattr(word_counts, "_count_fast", lambda data: [(b"ab ", 1), (b"cd", 1)])
+    with pytest.raises(UserError, match="give different words for 'ab cd"):
+        train_on_blocks(blocks_of(["ab cd"]), 300, total_bytes=1)
+
+
+def test_train_on_blocks_refuses_other_merges(stories, monkeypatch):
+    monkeypatch.setattr(bpe, "learn_merges", lambda counts, size: learn_merges(dict.fromkeys(counts, 2), size))
+    with pytest.raises(UserError, match="give different merges for 'One day"):
+        train_on_blocks(blocks_of(stories), 300, total_bytes=1)
+
+
+def test_train_and_save_too_many_words(tmp_path, monkeypatch, stories, tokenizer, small_params: Params, capsys):
+    """Memory is bounded: `tokenizers` trains, in its own."""
+    monkeypatch.setattr(word_counts, "MAX_WORDS", 20)
+    test_train_and_save_writes_tokenizer_json(tmp_path, monkeypatch, stories, tokenizer, small_params)
+    assert "different words: tokenizers trains the tokenizer, slower" in capsys.readouterr().out
+
+
+def test_train_and_save_without_gigatoken(tmp_path, monkeypatch, stories, tokenizer, small_params: Params, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gigatoken", None)
+    monkeypatch.setattr(fast, "_warned", set())
+    fast.gigatoken.cache_clear()
+    try:
+        test_train_and_save_writes_tokenizer_json(tmp_path, monkeypatch, stories, tokenizer, small_params)
+    finally:
+        fast.gigatoken.cache_clear()
+    assert capsys.readouterr().out.count("warning: gigatoken does not work (") == 1
 
 
 @pytest.mark.parametrize("vocab_size", [257, 258, 300])

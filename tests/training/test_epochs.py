@@ -20,7 +20,7 @@ from tinystories.common.params import ModelConfig, Params
 from tinystories.common.signals import Stopped
 from tinystories.evaluation.evaluate import evaluate
 from tinystories.inference.loss_eval import EvalResult
-from tinystories.model.checkpoint import load_checkpoint, save_checkpoint
+from tinystories.model.checkpoint import copy_checkpoint, load_checkpoint, save_checkpoint
 from tinystories.training import trainer
 from tinystories.training.results import write_results
 from tinystories.training.step import TrainStep
@@ -77,7 +77,7 @@ class Killed(BaseException):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "place", [Trainer._end_epoch, save_checkpoint, write_results], ids=lambda place: place.__name__
+    "place", [Trainer._end_epoch, save_checkpoint, copy_checkpoint, write_results], ids=lambda place: place.__name__
 )
 def test_train_killed_at_any_line_ends_with_the_same_bytes(here, small_params, no_run, capsys, place):
     """The places run at the end of an epoch, and as the results are written."""

@@ -11,7 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from tinystories.common import paths
 from tinystories.common.console import escape_control
@@ -35,6 +44,7 @@ def _time(text: str) -> str:
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 PositiveCount = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Figure = Annotated[float, Field(ge=0, le=MAX_VALUE)]
+FigureOrEmpty = Annotated[Figure | None, BeforeValidator(lambda value: None if value == "" else value)]
 Perplexity = Annotated[float, Field(ge=0, le=MAX_PERPLEXITY)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Time = Annotated[str, AfterValidator(_time)]
@@ -181,6 +191,7 @@ class HistoryRow(Row):
     step: Count
     tokens: Count
     loss: Figure
+    valid_slice_loss: FigureOrEmpty = None  # after that step, on the validation slice; empty in most rows
     learning_rate: Figure
     gradient_norm: Figure
     tokens_per_second: Figure

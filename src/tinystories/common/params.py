@@ -60,9 +60,7 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 SingleLine = Annotated[str, AfterValidator(_one_line)]
 Prompt = Annotated[SingleLine, AfterValidator(_not_empty)]
 Experiment = Annotated[SingleLine, AfterValidator(_not_empty), AfterValidator(_mlflow_takes_it)]
-Stories = Annotated[
-    SingleLine, _no_credentials("a password may stand in ~/.netrc; or download the file, and give its path")
-]
+Stories = Annotated[SingleLine, _no_credentials("download the file (dvc import-url, curl), and give its path")]
 TrackingUri = Annotated[
     SingleLine, _no_credentials("the variable MLFLOW_TRACKING_URI may have them"), AfterValidator(_is_store)
 ]
@@ -86,7 +84,7 @@ class EmbeddedSource(_Section):
 
 
 class FilesSource(_Section):
-    """The user's text. `train`, `valid`: path, glob or URL. `held_out`: fraction held out where `valid` is empty."""
+    """The user's text. `train`, `valid`: path or glob. `held_out`: fraction held out where `valid` is empty."""
 
     train: Stories
     valid: Stories
@@ -104,7 +102,7 @@ class Data(_Section):
     @model_validator(mode="after")
     def _files_are_named(self) -> Self:
         if self.source == "files" and not self.files.train.strip():
-            raise ValueError("data.files.train is empty; data.source is files, so name the file, glob or URL")
+            raise ValueError("data.files.train is empty; data.source is files, so name the file or glob")
         return self
 
 

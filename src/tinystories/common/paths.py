@@ -8,7 +8,6 @@ PARAMS = Path("params.yaml")
 RAW_TRAIN = Path("data/raw/train.txt")
 RAW_VALID = Path("data/raw/valid.txt")
 RAW_MANIFEST = Path("data/raw/manifest.json")  # written last
-DOWNLOADS = Path("data/raw/.downloads")  # a fixed name: the next stage removes what a killed one left
 
 TOKENIZER = Path("data/tokenizer/tokenizer.json")
 

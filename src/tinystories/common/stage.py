@@ -89,7 +89,7 @@ def _remove_leftovers() -> None:
     """
     parts = [part for directory in _output_directories() for part in directory.glob(".*.part")]
     leftovers = [(part, part.with_name(part.name.removeprefix(".").removesuffix(".part"))) for part in parts]
-    for part, whole in [*leftovers, (paths.DOWNLOADS, paths.RAW_MANIFEST)]:
+    for part, whole in leftovers:
         with suppress(OSError):
             if part.lstat().st_ctime < whole.lstat().st_ctime:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()

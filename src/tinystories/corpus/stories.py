@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
@@ -17,10 +17,24 @@ BLOCK_BYTES = 1 << 20
 MAX_STORY_BYTES = 1 << 24
 
 _SEPARATOR = SEPARATOR.encode()
+FAST_BLOCK_BYTES = 1 << 22  # that `read_blocks` reads at once
 _SAVE_AS_UTF_8 = "save it as UTF-8, or if it is from an older Windows: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 _STORY_END = f"\n{SEPARATOR}\n"
 # Whitespace, and the byte order mark: a file joined from several has one at the start of each.
 _STRIP = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
+_ASCII_STRIP = "".join(filter(str.isascii, _STRIP)).encode()
+
+
+class StoryBlock(NamedTuple):
+    """Some MB of stories as UTF-8, each followed by SEPARATOR, and their number."""
+
+    data: bytes
+    stories: int
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of the stories alone."""
+        return len(self.data) - self.stories * len(_SEPARATOR)
 
 
 def read_stories(
@@ -40,6 +54,38 @@ def read_stories(
     Errors: UserError for a file that is not readable, not UTF-8 (with the byte), or has no separator for too long.
     """
     name = name or str(path)
+    for data, offset in _whole_stories(path, name, block_size, on_block):
+        yield from _stories(data, offset, name)
+
+
+def read_blocks(path: Path, *, block_size: int = FAST_BLOCK_BYTES) -> Iterator[StoryBlock]:
+    """Yield the stories that `read_stories` yields, in blocks, several times as fast. Errors: as there."""
+    for data, offset in _whole_stories(path, str(path), block_size, None):
+        block = _block(bytes(data), offset, str(path))
+        if block.stories:
+            yield block
+
+
+def blocks_of(stories: Iterable[str], block_size: int = FAST_BLOCK_BYTES) -> Iterator[StoryBlock]:
+    """Group stories in memory into blocks of at least `block_size` bytes; the last may be smaller."""
+    pieces: list[bytes] = []
+    grown = count = 0
+    for story in stories:
+        pieces += story.encode(), _SEPARATOR
+        count += 1
+        grown += len(pieces[-2])
+        if grown >= block_size:
+            yield StoryBlock(b"".join(pieces), count)
+            pieces.clear()
+            grown = count = 0
+    if count:
+        yield StoryBlock(b"".join(pieces), count)
+
+
+def _whole_stories(
+    path: Path, name: str, block_size: int, on_block: Callable[[bytes], object] | None
+) -> Iterator[tuple[bytearray, int]]:
+    """Yield bytes that hold whole stories, and their offset in the file."""
     try:
         with path.open("rb", buffering=0) as file:
             rest = bytearray()  # what follows the last separator read so far
@@ -52,7 +98,7 @@ def read_stories(
                 found = rest.rfind(_SEPARATOR, searched)
                 if found >= 0:
                     end = found + len(_SEPARATOR)
-                    yield from _stories(rest[:end], offset, name)
+                    yield rest[:end], offset
                     del rest[:end]
                     offset += end
                 elif len(rest) > MAX_STORY_BYTES:
@@ -60,21 +106,42 @@ def read_stories(
                         f"{name}: no {SEPARATOR} in the {len(rest):,} bytes after byte {offset:,}; "
                         "each document should end with a line of that"
                     )
-            yield from _stories(rest, offset, name)
+            yield rest, offset
     except OSError as error:
         raise UserError(f"{name}: not readable ({error.strerror})") from None
 
 
 def _stories(data: bytearray, offset: int, name: str) -> list[str]:
     """Split bytes that hold whole stories. Empties `data`, which may be large. `offset`: of `data` in the file."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {_SAVE_AS_UTF_8}") from None
+    text = _decode(data, offset, name)
     data.clear()
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return [story for piece in text.split(SEPARATOR) if (story := piece.strip(_STRIP))]
+
+
+def _block(data: bytes, offset: int, name: str) -> StoryBlock:
+    """Do as `_stories` does, on bytes: text that is decoded and encoded again takes several times as long."""
+    if not data.isascii():
+        _decode(data, offset, name)
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    stories = []
+    for piece in data.split(_SEPARATOR):
+        story = piece.strip(_ASCII_STRIP)
+        if story and (story[0] | story[-1]) >= 128:  # an end beyond ASCII, which may be whitespace too
+            story = story.decode().strip(_STRIP).encode()
+        if story:
+            stories.append(story)
+    stories.append(b"")
+    return StoryBlock(_SEPARATOR.join(stories), len(stories) - 1)
+
+
+def _decode(data: bytes | bytearray, offset: int, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {_SAVE_AS_UTF_8}") from None
 
 
 class StoryWriter:

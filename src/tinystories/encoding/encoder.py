@@ -1,104 +1,112 @@
-"""Encode stories into the ids that `tokenizers` gives, several times as fast.
+"""Encode blocks of stories into the ids that `tokenizers` gives, by `gigatoken` where that gives the same.
 
-Text repeats a few thousand words: Arrow finds the distinct words of a block, and the tokenizer encodes each once.
-
-Why that gives the ids of whole stories: a word begins at a space or newline that follows a visible ASCII character.
-GPT-2's pre-tokenization pattern always cuts there: none of its alternatives takes whitespace after something else. What
-it takes on one side does not depend on the other side, and merges never cross its cuts. `<|endoftext|>`, which the
-tokenizer takes out before, holds no such place.
+Both encode a whole block at once: they take `<|endoftext|>` for the end-of-text token wherever it stands.
 """
 
-import re
+from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cache
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import psutil
 from tokenizers import Tokenizer
 
-from tinystories.common.console import warn
-from tinystories.common.special_tokens import END_OF_TEXT
-from tinystories.tokenization.token_files import END_OF_TEXT_BYTES, TOKEN_DTYPE
+from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
+from tinystories.corpus.stories import StoryBlock
+from tinystories.tokenization.fast import fall_back, gigatoken, is_split_alike, refuse, sample, word_ends
+from tinystories.tokenization.token_files import TOKEN_DTYPE
 from tinystories.tokenization.tokenizer import is_standard
 
-BLOCK_BYTES = 2**22  # of text whose distinct words are found at once; takes up to 40 times as much memory
-CACHE_CHARACTERS = 2**20  # of words, about 150,000 of them, whose ids are cached from block to block
-BATCH_CHARACTERS = 2**19  # that `tokenizers` encodes at once: it takes more than 100 bytes for each
-
-_WORD_END = re.compile(r"[!-~](?=[ \n])")
-
-Text = TypeVar("Text", str, bytes)
+BLOCKS_AHEAD = 2  # read before the block ahead of them is written
+CACHE_BYTES = 32 << 20  # by which the process may grow before gigatoken's cache of words is dropped
+PIECE_BYTES = 2**14  # that `tokenizers` encodes as one text
+BATCH_PIECES = 32  # that it encodes at once: it takes more than 100 bytes for each
 
 
-def encode_stories(stories: Iterable[str], tokenizer: Tokenizer) -> Iterator[bytes]:
-    """Yield blocks of a token file: the ids of each story, then the end-of-text token.
+def encode_blocks(blocks: Iterable[StoryBlock], tokenizer: Tokenizer) -> Iterator[bytes]:
+    """Yield parts of a token file: the ids of each story of a block, then the end-of-text token.
 
-    The ids are those of `tokenizer.encode_batch_fast`. Memory is bounded, also for a story of any length that has
-    spaces or newlines. A tokenizer that is not standard may cut text elsewhere: it encodes whole stories, slower.
+    A thread encodes while the caller reads and writes. Memory is bounded, whatever the text.
+    Errors: UserError where gigatoken and tokenizers differ; ValueError for a tokenizer that is not standard.
     """
-    if is_standard(tokenizer):
-        cached_ids: dict[str, bytes] = {}
-        for texts in _batches(_parts(stories), BLOCK_BYTES):
-            yield _encode_by_word(texts, tokenizer, cached_ids)
-            if sum(map(len, cached_ids)) > CACHE_CHARACTERS:
-                cached_ids.clear()  # the frequent words soon come back
-    else:
-        _warn_not_standard()
-        for whole in _batches(stories, BATCH_CHARACTERS):
-            yield b"".join(ids + END_OF_TEXT_BYTES for ids in _encode_batch(whole, tokenizer))
+    encoder = BlockEncoder(tokenizer)
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+    pending: deque[Future[bytes]] = deque()
+    try:
+        for block in blocks:
+            pending.append(pool.submit(encoder.encode, block.data))
+            if len(pending) > BLOCKS_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _parts(stories: Iterable[str]) -> Iterator[bytes]:
-    """Yield the stories as UTF-8, long ones in parts that end where a word does, and END_OF_TEXT after each story."""
-    for story in stories:
-        start = 0
-        while len(story) - start > BLOCK_BYTES and (end := _WORD_END.search(story, start + BLOCK_BYTES)):
-            yield story[start : end.end()].encode()
-            start = end.end()
-        yield story[start:].encode()
-        yield END_OF_TEXT.encode()
+def encode_with_tokenizers(data: bytes, tokenizer: Tokenizer) -> bytes:
+    """Encode a block with `tokenizers` alone: the readable way, which defines what is right."""
+    ends = word_ends(data, PIECE_BYTES)
+    pieces = [data[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+    encoded = []
+    for first in range(0, len(pieces), BATCH_PIECES):
+        batch = tokenizer.encode_batch_fast(pieces[first : first + BATCH_PIECES], add_special_tokens=False)
+        encoded += [np.asarray(encoding.ids, dtype=TOKEN_DTYPE).tobytes() for encoding in batch]
+    return b"".join(encoded)
 
 
-def _encode_by_word(texts: list[bytes], tokenizer: Tokenizer, cached_ids: dict[str, bytes]) -> bytes:
-    import pyarrow as pa  # slow to import, and needed only here
+class BlockEncoder:
+    """Encodes one block after another."""
 
-    data = b"".join(texts)
-    codes = np.frombuffer(data, dtype=np.uint8)
-    is_space = (codes == ord(" ")) | (codes == ord("\n"))
-    is_visible = (codes > ord(" ")) & (codes < 127)
-    is_cut = np.zeros(len(data) + 1, dtype=bool)
-    is_cut[1:-1] = is_visible[:-1] & is_space[1:]
-    is_cut[np.cumsum([0, *map(len, texts)])] = True
-    cuts = np.flatnonzero(is_cut).astype(np.int32)
-    words = pa.StringArray.from_buffers(len(cuts) - 1, pa.py_buffer(cuts), pa.py_buffer(data)).dictionary_encode()
-    distinct = words.dictionary.to_pylist()
-    for new in _batches((word for word in distinct if word not in cached_ids), BATCH_CHARACTERS):
-        cached_ids.update(zip(new, _encode_batch(new, tokenizer), strict=True))
-    ids = [cached_ids[word] for word in distinct]
-    taken = pa.array(ids, pa.binary()).take(words.indices)
-    _, ends, stored = taken.buffers()
-    return bytes(stored[: np.frombuffer(ends, dtype=np.int32)[len(taken)]])
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        if not is_standard(tokenizer):
+            raise ValueError("the tokenizer has not the form that train_tokenizer gives it")
+        self._tokenizer = tokenizer
+        self._blocks = 0
+        # Each character of a byte-level BPE's entry stands for one byte.
+        entries = (tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size()))
+        self._sizes = np.array([len(entry or "") for entry in entries], dtype=np.uint16)
+        self._sizes[END_OF_TEXT_ID] = len(END_OF_TEXT)
+        self._process = psutil.Process()
+        self._fast: Any = None
+        if gigatoken():
+            self._renew()
 
+    def encode(self, data: bytes) -> bytes:
+        """Encode a block. Errors: UserError where gigatoken and tokenizers differ."""
+        if self._fast is not None and data and is_split_alike(data):
+            try:
+                return self._encode_fast(data)
+            except BaseException as error:
+                fall_back(error)
+        return encode_with_tokenizers(data, self._tokenizer)
 
-def _encode_batch(texts: list[str], tokenizer: Tokenizer) -> list[bytes]:
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return [np.asarray(encoding.ids, dtype=TOKEN_DTYPE).tobytes() for encoding in encodings]
+    def _encode_fast(self, data: bytes) -> bytes:
+        from gigatoken import BytesSource
 
+        # Of its methods the only one that lets other threads run and does not import `awkward`, for 0.3 s.
+        rows, _ = self._fast.encode_batch_padded(BytesSource(data), pad_id=END_OF_TEXT_ID, parallel=False)
+        ids = rows.reshape(-1)
+        ends = np.cumsum(self._sizes.take(ids), dtype=np.uint32)
+        if ends[-1] != len(data):
+            raise refuse("ids", data)
+        if piece := sample(data, self._blocks):
+            start, end = piece
+            first, last = np.searchsorted(ends, [start, end], side="right")
+            expected = encode_with_tokenizers(data[start:end], self._tokenizer)
+            if ids[first:last].astype(TOKEN_DTYPE).tobytes() != expected:
+                raise refuse("ids", data[start:end])
+        self._blocks += 1
+        if self._process.memory_info().rss > self._limit:
+            self._renew()
+        return bytes(ids.astype(TOKEN_DTYPE).tobytes())
 
-def _batches(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
-    """Group the texts into lists, each ended when its total length reaches `size`."""
-    group: list[Text] = []
-    grown = 0
-    for text in texts:
-        group.append(text)
-        grown += len(text)
-        if grown >= size:
-            yield group
-            group, grown = [], 0
-    if group:
-        yield group
-
-
-@cache
-def _warn_not_standard() -> None:
-    warn("the tokenizer has not the form that train_tokenizer gives it: encoding takes several times as long")
+    def _renew(self) -> None:
+        """Make a new gigatoken encoder; the one before is dropped with its cache, which grows with every new word."""
+        self._fast = None
+        try:
+            module = gigatoken()
+            self._fast = module and module.Tokenizer(self._tokenizer)
+        except BaseException as error:
+            fall_back(error)
+        self._limit = self._process.memory_info().rss + CACHE_BYTES

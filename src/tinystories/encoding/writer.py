@@ -12,8 +12,8 @@ from tinystories.common.artifacts import TokenFile, TokenMeta
 from tinystories.common.console import progress
 from tinystories.common.errors import UserError
 from tinystories.common.files import atomic_write, sha256_of
-from tinystories.corpus.stories import read_stories
-from tinystories.encoding.encoder import encode_stories
+from tinystories.corpus.stories import StoryBlock, blocks_of, read_blocks
+from tinystories.encoding.encoder import encode_blocks
 from tinystories.tokenization.token_files import END_OF_TEXT_BYTES, TOKEN_DTYPE
 from tinystories.tokenization.tokenizer import load_tokenizer
 
@@ -22,7 +22,7 @@ def tokenize_to_memmap() -> None:
     """Encode both splits into token files, and write meta.json last: where it stands, the token files are whole."""
     tokenizer = load_tokenizer(paths.TOKENIZER)
     train, valid = (
-        write_tokens(read_stories(text), tokenizer, tokens, text.stat().st_size)
+        write_blocks(read_blocks(text), tokenizer, tokens, text.stat().st_size)
         for text, tokens in ((paths.RAW_TRAIN, paths.TOKENS_TRAIN), (paths.RAW_VALID, paths.TOKENS_VALID))
     )
     write_meta(tokenizer, train, valid)
@@ -36,26 +36,31 @@ def write_meta(tokenizer: Tokenizer, train: TokenFile, valid: TokenFile) -> None
 
 
 def write_tokens(stories: Iterable[str], tokenizer: Tokenizer, path: Path, total_bytes: int) -> TokenFile:
-    """Encode stories into the token file `path`, in one pass and constant memory.
+    """Encode stories in memory as `write_blocks` does."""
+    return write_blocks(blocks_of(stories), tokenizer, path, total_bytes)
+
+
+def write_blocks(blocks: Iterable[StoryBlock], tokenizer: Tokenizer, path: Path, total_bytes: int) -> TokenFile:
+    """Encode blocks of stories into the token file `path`, in one pass and bounded memory.
 
     `total_bytes`: size of the text, for the progress bar. Errors: UserError where there is no story.
     """
     digest = hashlib.sha256()
     tokens = story_count = text_bytes = 0
 
-    def counted() -> Iterator[str]:
+    def counted() -> Iterator[StoryBlock]:
         nonlocal story_count, text_bytes
-        for story in stories:
-            story_count += 1
-            text_bytes += len(story) if story.isascii() else len(story.encode())
-            yield story
+        for block in blocks:
+            story_count += block.stories
+            text_bytes += block.text_bytes
+            yield block
 
     with atomic_write(path) as file, progress(f"Encoding {path}", total_bytes) as bar:
         shown = 0
-        for block in chain([END_OF_TEXT_BYTES], encode_stories(counted(), tokenizer)):
-            file.write(block)
-            digest.update(block)
-            tokens += len(block) // TOKEN_DTYPE.itemsize
+        for ids in chain([END_OF_TEXT_BYTES], encode_blocks(counted(), tokenizer)):
+            file.write(ids)
+            digest.update(ids)
+            tokens += len(ids) // TOKEN_DTYPE.itemsize
             bar.advance(text_bytes - shown, f"{text_bytes / 1e6 / bar.seconds:.1f} MB/s")
             shown = text_bytes
         if not story_count:

@@ -74,13 +74,15 @@ def _load(directory: Path, vocab_size: int) -> GPT:
 def _write_samples(params: Params, model: GPT, kept: list[int], tokenizer: Tokenizer) -> None:
     """Write a page of samples for each kept epoch, and the final ones. `model` is that of the last epoch."""
 
-    def write(path: Path, model: GPT, title: str) -> None:
-        write_text(path, render_samples(model.inference_copy(), tokenizer, params.sample, params.seed, title))
+    def write(epoch: int, model: GPT) -> str:
+        title = f"Samples after epoch {epoch}"
+        page = render_samples(model.inference_copy(), tokenizer, params.sample, params.seed, title)
+        write_text(paths.epoch_samples(epoch), page)
         bar.advance(1)
+        return page
 
-    with progress("Generating samples", len(kept) + 1) as bar:
+    with progress("Generating samples", len(kept)) as bar:
         for epoch in kept[:-1]:
-            earlier = _load(paths.epoch_checkpoint(epoch), model.vocab_size).to(model.embedding.device)
-            write(paths.epoch_samples(epoch), earlier, f"Samples after epoch {epoch}")
-        write(paths.epoch_samples(kept[-1]), model, f"Samples after epoch {kept[-1]}")
-        write(paths.FINAL_SAMPLES, model, "Final samples")
+            write(epoch, _load(paths.epoch_checkpoint(epoch), model.vocab_size).to(model.embedding.device))
+        _, _, samples = write(kept[-1], model).partition("\n")
+        write_text(paths.FINAL_SAMPLES, f"# Final samples\n{samples}")  # the same model's, so the same ones

@@ -1,4 +1,4 @@
-"""Evaluating a model on a whole token file: loss, perplexity, bits per byte."""
+"""Evaluating a model: loss, perplexity, bits per byte on a whole token file, the loss on some windows of it."""
 
 import math
 from collections.abc import Callable
@@ -68,6 +68,15 @@ def evaluate_loss(
         sums.append(model.loss(*_windows(tokens[num_full_windows * length :], 1, device), reduction="sum"))
     total = torch.stack(sums).double().sum().item() if device.type != "mps" else math.fsum(s.item() for s in sums)
     return EvalResult(total / predicted, predicted, text_bytes)
+
+
+@torch.inference_mode()
+def windows_loss(
+    loss_sum: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], windows: torch.Tensor, batch_size: int
+) -> float:
+    """The mean loss of windows that need not follow each other, by the sum over a batch. Shape: (windows, T + 1)."""
+    sums = [loss_sum(batch[:, :-1], batch[:, 1:]) for batch in torch.split(windows, batch_size)]
+    return math.fsum(torch.stack(sums).tolist()) / windows[:, 1:].numel()
 
 
 def _windows(tokens: TokenArray, rows: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinystories.common.files import checksum, save_tensors, write_json
+from tinystories.common.files import checksum, copy_file, save_tensors, write_json
 from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID, PUTS_END_OF_TEXT_FIRST
 from tinystories.model.gpt import GPT
 from tinystories.model.stock_config import (
@@ -39,9 +39,7 @@ _SINGLE = {"embedding": "model.embed_tokens.weight", "final_norm": "model.norm.w
 
 def save_checkpoint(model: GPT, tokenizer: Path, directory: Path) -> None:
     """Write the checkpoint directory, weights in fp32, whole or not at all; what stood there before goes."""
-    part = directory.with_name(f".{directory.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    part = _begin(directory)
     weights = {name: weight.detach().float().cpu().clone() for name, weight in _stock_views(model).items()}
     save_tensors(weights, part / WEIGHTS, metadata={"format": "pt"})
     config = stock_values(model.config, model.vocab_size)
@@ -67,6 +65,26 @@ def save_checkpoint(model: GPT, tokenizer: Path, directory: Path) -> None:
             "clean_up_tokenization_spaces": False,
         },
     )
+    _finish(part, directory)
+
+
+def copy_checkpoint(source: Path, directory: Path) -> None:
+    """Copy a checkpoint directory, whole or not at all; what stood there before goes."""
+    part = _begin(directory)
+    for path in source.iterdir():
+        copy_file(path, part / path.name)
+    _finish(part, directory)
+
+
+def _begin(directory: Path) -> Path:
+    """An empty directory to write into, which `_finish` gives its name."""
+    part = directory.with_name(f".{directory.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    return part
+
+
+def _finish(part: Path, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     part.rename(directory)
 

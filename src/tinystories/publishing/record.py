@@ -29,7 +29,7 @@ def publish_all(root: Path) -> int:
     `root`: the user's repository. Errors: UserError where it is none of git and DVC.
     """
     log = _run(root, "git", "log", "--branches", "--reverse", "--format=%H", "--", "dvc.lock")
-    results = [*((None, commit) for commit in log.split()), *_experiments(root)]
+    results = [*((None, commit) for commit in log.split() if _has_run(root, commit)), *_experiments(root)]
     cache = _run(root, *DVC, "cache", "dir").strip()
     (root / ".state").mkdir(exist_ok=True)
     failed = 0
@@ -46,6 +46,14 @@ def publish_all(root: Path) -> int:
                 failed += 1
                 warn(f"{name or commit[:7]} is left out: {error}")
     return failed
+
+
+def _has_run(root: Path, commit: str) -> bool:
+    """Whether dvc.lock holds a training there; as it comes with the project, it has no stages."""
+    try:
+        return str(paths.RUN) in _run(root, "git", "show", f"{commit}:./dvc.lock")
+    except UserError:  # the commit removed it
+        return False
 
 
 def _publish(clone: Path, root: Path, name: str | None) -> str:

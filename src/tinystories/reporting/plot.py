@@ -17,7 +17,7 @@ def plot(params: Params) -> None:
     history, epochs = HistoryRow.read_table(), EpochRow.read_table()
     write_report(params)
     write_model_card(params)
-    plot_run(history, epochs, paths.PLOT, run_title(params))
+    plot_run(history, epochs, paths.PLOT, run_title(params), params.train.warmup)
     info(_without_bars(loss_table(epochs)))
     info(f"Report: {paths.REPORT}; figure: {paths.PLOT}")
     info(f"Samples: {paths.SAMPLES}/; all runs, with curves: mlflow ui")

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, Evaluation, Manifest, Run, TokenMeta, TrainMetrics
+from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TokenMeta, TrainMetrics
 from tinystories.common.console import format_duration, plural
 from tinystories.common.epochs import evenly_spaced
 from tinystories.common.files import write_text
@@ -30,6 +30,7 @@ def write_report(params: Params) -> None:
         f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
         f"{scores(evaluation)}.",
         "![Training and validation loss against the tokens seen](plot.png)",
+        *_slice_caption(),
         "## What the model writes",
         *epoch_samples(len(epochs), noun),
         "### The finished model",
@@ -88,6 +89,15 @@ def scores(evaluation: Evaluation) -> str:
         f"loss {evaluation.valid_loss:.4f}, perplexity {format_perplexity(evaluation.valid_ppl)}, "
         f"{evaluation.valid_bits_per_byte:.4f} bits per byte"
     )
+
+
+def _slice_caption() -> list[str]:
+    if all(row.valid_slice_loss is None for row in HistoryRow.read_table()):
+        return []
+    return [
+        "The points are the losses on the whole validation set, as in the table. The line beside them is the loss on "
+        "a slice of it, always the same (`valid_slice_loss` in history.csv)."
+    ]
 
 
 def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:

@@ -1,25 +1,22 @@
-"""The user's own text: paths, globs and URLs, read, checked and written in the canonical form."""
+"""The user's own text: paths and globs, read, checked and written in the canonical form."""
 
 import codecs
 import glob
 import hashlib
 import math
 import shlex
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tinystories.common.artifacts import Manifest
 from tinystories.common.console import ProgressBar, plural, progress, warn
 from tinystories.common.errors import UserError
 from tinystories.common.params import FilesSource
-from tinystories.common.paths import DOWNLOADS, RAW_TRAIN, RAW_VALID, repository_root
-from tinystories.common.urls import is_address
+from tinystories.common.paths import RAW_TRAIN, RAW_VALID, repository_root
+from tinystories.common.urls import is_address, redact
 from tinystories.corpus.stories import MAX_STORY_BYTES, SEPARATOR, StoryWriter, read_stories, story_writer
-from tinystories.sources.download import fetch, public_url
 from tinystories.sources.formats import refuse_other_formats
 
 # A file alone, with more than this and without a separator, is hardly meant as one document: a novel has half of it.
@@ -33,7 +30,6 @@ class UserFile:
     key: str
     name: str
     path: Path
-    url: str | None = None
     bytes: int = 0
     stories: int = 0
     _sha256: Any = field(default_factory=hashlib.sha256)
@@ -63,20 +59,12 @@ def prepare_files(source: FilesSource) -> Manifest:
     """
     train = _resolve_inputs("data.files.train", source.train)
     valid = _resolve_inputs("data.files.valid", source.valid) if source.valid.strip() else []
-    _check(train, valid, downloaded=False)
-    with _downloaded(train + valid):
-        _check(train, valid, downloaded=True)
-        return _write(train, valid, source.held_out)
-
-
-def _check(train: list[UserFile], valid: list[UserFile], downloaded: bool) -> None:
-    """Check what the files look like, those given as URLs or the others. Errors: UserError."""
     for files in (train, valid):
         for file in files:
-            if bool(file.url) == downloaded:
-                refuse_other_formats(file.key, file.name, file.path, url=downloaded)
-                if len(files) == 1:
-                    _check_separated(file, alone=not valid)
+            refuse_other_formats(file.key, file.name, file.path)
+            if len(files) == 1:
+                _check_separated(file, alone=not valid)
+    return _write(train, valid, source.held_out)
 
 
 def _check_separated(file: UserFile, alone: bool) -> None:
@@ -90,9 +78,8 @@ def _check_separated(file: UserFile, alone: bool) -> None:
     if SEPARATOR.encode() in data or not data.strip() or not (alone or len(data) > MAX_UNSEPARATED_BYTES):
         return
     piece, mode = ("paragraph", "-v RS= ") if b"\n\n" in data or b"\n\r\n" in data else ("line", "")
-    old = Path(file.name).name if file.url else file.name
-    new = f"{old.removesuffix('.txt')}.separated.txt"
-    awk = f"awk {mode}'1; {{print \"{SEPARATOR}\"}}' {shlex.quote(old)} > {shlex.quote(new)}"
+    new = f"{file.name.removesuffix('.txt')}.separated.txt"
+    awk = f"awk {mode}'1; {{print \"{SEPARATOR}\"}}' {shlex.quote(file.name)} > {shlex.quote(new)}"
     one = "give data.files.valid" if alone else "end it with that line, too"
     raise UserError(
         f"{file.key}: {file.name}: no {SEPARATOR} in {plural(file.path.stat().st_size, 'byte')}, so it is one document"
@@ -173,13 +160,14 @@ def _hash(story: str) -> int:
 
 
 def _resolve_inputs(key: str, value: str) -> list[UserFile]:
-    """Find the files that a path, glob or URL names. Errors: UserError."""
+    """Find the files that a path or glob names. Errors: UserError."""
     value = value.strip()
     if is_address(value):
-        try:
-            return [UserFile(key, public_url(value), Path(), url=value)]
-        except UserError as error:
-            raise UserError(f"{key}: {error}") from None
+        address, name = redact(value), shlex.quote(PurePosixPath(value).name)
+        raise UserError(
+            f"{key} is {address!r}; a path is expected, because DVC watches files; run: "
+            f"dvc import-url {shlex.quote(address)} data/own/{name} and give data/own/{name}"
+        )
     root = repository_root()
     try:
         given = Path(value).expanduser()
@@ -198,23 +186,3 @@ def _resolve_inputs(key: str, value: str) -> list[UserFile]:
         what = "no file matches it" if glob.has_magic(value) else "no such file"
         raise UserError(f"{key} is {value!r}; {what}, seen from {root}")
     return [UserFile(key, str(file.relative_to(root) if file.is_relative_to(root) else file), file) for file in files]
-
-
-@contextmanager
-def _downloaded(files: list[UserFile]) -> Iterator[None]:
-    """Keep the files given as URLs in a temporary place while the block runs."""
-    urls = [file for file in files if file.url]
-    if not urls:
-        yield
-        return
-    shutil.rmtree(DOWNLOADS, ignore_errors=True)
-    try:
-        for number, file in enumerate(urls):
-            file.path = DOWNLOADS / f"{number}.txt"
-            try:
-                fetch(file.url or "", file.path)
-            except UserError as error:
-                raise UserError(f"{file.key}: {error}") from None
-        yield
-    finally:
-        shutil.rmtree(DOWNLOADS, ignore_errors=True)

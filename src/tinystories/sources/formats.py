@@ -60,11 +60,11 @@ _MARKUP = re.compile(r"<(!doctype\s+html|html|\?xml)[\s>]", re.IGNORECASE)
 _SEPARATOR_LINE = re.compile(rf"^[ \t]*{re.escape(SEPARATOR)}[ \t]*\r?$", re.MULTILINE)
 
 
-def refuse_other_formats(key: str, name: str, path: Path, url: bool = False) -> None:
+def refuse_other_formats(key: str, name: str, path: Path) -> None:
     """Refuse a file that is compressed, a document of another program, a table, JSON or markup.
 
     Text with a line that is the separator is taken as it is, whatever else it looks like. A file that is not readable
-    is left to what reads it. `name`: stands for the path in the message and its command, a URL by its last part.
+    is left to what reads it. `name`: stands for the path in the message and its command.
     Errors: UserError: what it looks like, and a command that makes text of it.
     """
     try:
@@ -77,17 +77,15 @@ def refuse_other_formats(key: str, name: str, path: Path, url: bool = False) -> 
         return
     found = _binary(head, tail) or _text(head, size <= len(head), Path(name).suffix.lower())
     if found:
-        old = Path(name).name if url else name
-        ending = Path(old).suffix
-        stem = old.removesuffix(ending)
+        ending = Path(name).suffix
+        stem = name.removesuffix(ending)
         new = stem + found.ending
-        if new == old or (not found.ending and ending == ".txt"):
+        if new == name or (not found.ending and ending == ".txt"):
             new = f"{stem}.new.txt"
-        names = {"old": shlex.quote(old), "new": shlex.quote(new)}
-        first = "download it and run" if url else "run"
+        names = {"old": shlex.quote(name), "new": shlex.quote(new)}
         # Not str.format, because the Python in some commands has braces of its own.
         command = re.sub(r"\{(old|new)\}", lambda match: names[match[1]], found.command)
-        raise UserError(f"{key}: {name}: looks like {found.name}; expected plain text in UTF-8; {first}: {command}")
+        raise UserError(f"{key}: {name}: looks like {found.name}; expected plain text in UTF-8; run: {command}")
 
 
 def _binary(head: bytes, tail: bytes) -> _Format | None:

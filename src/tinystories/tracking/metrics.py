@@ -17,8 +17,9 @@ _FINAL = ("valid_loss", "valid_ppl", "valid_bits_per_byte")
 
 
 def history_metrics(row: HistoryRow) -> dict[str, float]:
-    """The metrics of one row of history.csv: `train/loss` and so on."""
-    return {f"train/{column}": getattr(row, column) for column in _HISTORY}
+    """The metrics of one row of history.csv: `train/loss` and so on, `valid/slice_loss` where it has that."""
+    metrics = {f"train/{column}": getattr(row, column) for column in _HISTORY}
+    return metrics if row.valid_slice_loss is None else {**metrics, "valid/slice_loss": row.valid_slice_loss}
 
 
 def epoch_metrics(row: EpochRow) -> dict[str, float]:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 from tinystories.common.console import info
 from tinystories.common.errors import UserError
 from tinystories.common.files import settle_mode
-from tinystories.tracking.mlflow_views import EXPERIMENT_KIND, experiment_tags
+from tinystories.tracking.mlflow_views import EXPERIMENT_KIND, VIEW_TAG, experiment_tags, view_of_tokens
 
 # Where MLflow's databases hold the locations of existing files: tables and columns.
 _LOCATION_COLUMNS = (
@@ -93,7 +93,7 @@ def create_database(path: Path) -> None:
 
 
 def find_experiment(client: Any, name: str, uri: str, root: Path) -> str:
-    """The id of the experiment `name`, created where it is missing. Errors: UserError where it was deleted."""
+    """The id of the experiment `name`, with our view; created where it is missing. Errors: UserError where deleted."""
     from mlflow.exceptions import MlflowException
     from mlflow.store.db.db_types import DATABASE_ENGINES
 
@@ -114,6 +114,9 @@ def find_experiment(client: Any, name: str, uri: str, root: Path) -> str:
             f"mlflow.experiment is {name!r}, which was deleted there; name another, or restore it: "
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
+    if VIEW_TAG not in experiment.tags:  # made by another program, or before there was a view
+        with suppress(MlflowException):  # on a server, some may record runs but not change the experiment
+            client.set_experiment_tag(experiment.experiment_id, VIEW_TAG, view_of_tokens())
     return str(experiment.experiment_id)
 
 

@@ -9,12 +9,19 @@ import time
 
 EXPERIMENT_KIND = "mlflow.experimentKind"  # a tag that every experiment made here has
 VIEW = "tokens"  # the view's key, in its tag and in an address: see README.md
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 
 _COLUMNS = ("final/valid_loss", "final/valid_ppl", "train/loss", "train/tokens")
 
 
 def experiment_tags() -> dict[str, str]:
-    """Tags of a new experiment: it shows trainings, and has the view "Loss by tokens"."""
+    """Tags of a new experiment: it shows trainings, and has the view."""
+    # Without its kind MLflow's pages show the evaluation of a language model, not a training.
+    return {EXPERIMENT_KIND: "custom_model_development", VIEW_TAG: view_of_tokens()}
+
+
+def view_of_tokens() -> str:
+    """The tag of the view "Loss by tokens"."""
     now = round(time.time() * 1000)
     columns = [f"metrics.`{name}`" for name in _COLUMNS]
     state = {
@@ -24,6 +31,4 @@ def experiment_tags() -> dict[str, str]:
         "globalLineChartConfig": {"xAxisKey": "metric", "selectedXAxisMetricKey": "train/tokens", "lineSmoothness": 0},
         "chartsSearchFilter": "loss",
     }
-    view = {"name": "Loss by tokens", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
-    # Without its kind MLflow's pages show the evaluation of a language model, not a training.
-    return {EXPERIMENT_KIND: "custom_model_development", f"mlflow.sharedViewState.{VIEW}": json.dumps(view)}
+    return json.dumps({"name": "Loss by tokens", "createdAt": now, "updatedAt": now, "state": json.dumps(state)})

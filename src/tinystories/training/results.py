@@ -4,7 +4,7 @@ import statistics
 
 from tinystories.common import paths
 from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Run, TrainMetrics
-from tinystories.model.checkpoint import load_checkpoint, save_checkpoint
+from tinystories.model.checkpoint import copy_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.training.resume import ResumeCheckpoint, TrainerState
 
@@ -21,7 +21,7 @@ def write_results(state: TrainerState, model: GPT, checkpoint: ResumeCheckpoint,
     write_tables(state)
     for number in state.kept_epochs:
         # Not a link: DVC may move the file into its cache, and make it read-only.
-        save_checkpoint(load_checkpoint(checkpoint.epoch(number)), paths.TOKENIZER, paths.epoch_checkpoint(number))
+        copy_checkpoint(checkpoint.epoch(number), paths.epoch_checkpoint(number))
     EpochIndex(epochs=[*state.kept_epochs, len(state.epochs)]).write()
     save_checkpoint(model, paths.TOKENIZER, paths.CHECKPOINT)
     train_metrics(state, model.parameter_count()).write()

@@ -1,13 +1,14 @@
 """The training step: forward, backward, clip and update on one batch. It never waits for the device."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tinystories.common.params import Params
-from tinystories.inference.loss_eval import EvalResult, evaluate_loss
+from tinystories.inference.loss_eval import EvalResult, evaluate_loss, windows_loss
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.gpt import GPT
 from tinystories.model.ops import implementation
@@ -111,6 +112,14 @@ class TrainStep:
         batch_size = 2 * self._train.batch_size
         loss_sum = self._gpu_step.loss_sum if self._gpu_step else None
         return evaluate_loss(self.model.inference_copy(), tokens, text_bytes, batch_size, on_step, loss_sum)
+
+    def slice_loss(self, windows: Tensor) -> float:
+        """Evaluate the current weights on some windows, in nats a token. Shape: (windows, T + 1)."""
+        if self._gpu_step and len(windows) % self._train.batch_size == 0:
+            loss_sum: Callable[[Tensor, Tensor], Tensor] = self._gpu_step.loss_sum
+        else:
+            loss_sum = partial(self.model.loss, reduction="sum")
+        return windows_loss(loss_sum, windows.to(self.loss_sum.device), 2 * self._train.batch_size)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors that the coming steps depend on, by name; they share memory with the training."""

@@ -31,6 +31,7 @@ from tinystories.training.retention import prune
 from tinystories.training.run_key import training_identity, training_key
 from tinystories.training.schedule import lr_factor
 from tinystories.training.step import TrainStep
+from tinystories.training.validation_slice import is_due, slice_windows
 
 
 @translate_device_errors("train.batch_size, model.context_length, model.embedding_size or model.layers")
@@ -93,6 +94,8 @@ class Trainer:
         self._checkpoint = checkpoint
         self._state = state
         self._stop = stop
+        windows = slice_windows(data.valid, params.model.context_length, params.train)
+        self._validation_slice = torch.from_numpy(windows)
         self._clock = time.monotonic() - state.seconds
         self._saved_at = time.monotonic()
 
@@ -182,11 +185,16 @@ class Trainer:
         loss, gradient_norm = loss_sum / steps, self._step.gradient_norm.item()
         self._check_finite("training loss", loss)
         self._check_finite("gradient's norm", gradient_norm)
+        slice_loss = None
+        if is_due(state.step, state.last_logged_step, train):  # no signal comes between, so the row has it or is not
+            slice_loss = self._step.slice_loss(self._validation_slice)
+            self._check_finite("validation loss", slice_loss)
         speed = self._tokens(steps) / max(state.train_seconds - state.last_logged_seconds, 1e-9)
         row = HistoryRow(
             step=state.step,
             tokens=self._tokens(state.step),
             loss=round(loss, 6),
+            valid_slice_loss=None if slice_loss is None else round(slice_loss, 6),
             learning_rate=float(f"{train.learning_rate * lr_factor(state.step - 1, train):.6g}"),
             gradient_norm=float(f"{gradient_norm:.6g}"),
             tokens_per_second=round(speed, 1),

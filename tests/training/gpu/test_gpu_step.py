@@ -1,12 +1,15 @@
 """The GPU's step and optimizer against the plain ones, in Triton's interpreter. Needs Triton and no GPU."""
 
+import numpy as np
 import pytest
 import torch
 
 from tinystories.common.params import ModelConfig, Params
 from tinystories.model.gpt import GPT
+from tinystories.training.backend import Backend
 from tinystories.training.optimizer import MATRICES, Optimizer, OptimizerConfig
 from tinystories.training.schedule import lr_factor
+from tinystories.training.step import TrainStep
 
 pytest.importorskip("triton")
 
@@ -32,6 +35,22 @@ def test_gpu_step_computes_autograds_loss_and_gradients(layers):
     ids = torch.randint(97, (6, 13), generator=torch.Generator().manual_seed(9))
     total = gpu_step.loss_sum(ids[:, :-1], ids[:, 1:])
     torch.testing.assert_close(total, model.loss(ids[:, :-1], ids[:, 1:], "sum").detach())
+
+
+@pytest.mark.parametrize("windows", [2, 6, 5])
+def test_slice_loss_is_the_plain_one(small_params: Params, windows):
+    """In full batches, some of them two at once; five windows are not."""
+    config = ModelConfig(context_length=12, embedding_size=32, layers=1, heads=2)
+    params = small_params.model_copy(
+        update={"model": config, "train": small_params.train.model_copy(update={"batch_size": 2})}
+    )
+    tokens = np.arange(100, dtype=np.uint16) % 97
+    step = TrainStep(params, 97, tokens, Backend(torch.device("cpu"), torch.float32, compiled=False))
+    step.model.load_state_dict(random_weights(config).state_dict())
+    ids = torch.randint(97, (windows, 13), generator=torch.Generator().manual_seed(9))
+    expected = step.slice_loss(ids)
+    step._gpu_step = GpuStep(step.model, batch_size=2)
+    assert step.slice_loss(ids) == pytest.approx(expected, rel=1e-6)
 
 
 def test_sync_compute_weights_takes_loaded_weights():

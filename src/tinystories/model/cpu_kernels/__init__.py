@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinystories.common.console import warn
+from tinystories.common.console import info, warn
 from tinystories.model.stock_config import NORM_EPSILON
 
 MAX_LANES = 16  # numbers in the longest vector of any CPU
@@ -39,6 +39,8 @@ def compile_kernels(head_size: int, dtype: torch.dtype) -> bool:
     flags = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"]
     flags += ["-fno-math-errno"]  # lets whole vectors take a square root: errno is never read
     flags += [f"-D{name}={value}" for name, value in macros.items()]
+    if not _kernels:  # a process says it once, also where it needs a second precision
+        info("Compiling the C++ kernels, a second or two.")
     with tempfile.TemporaryDirectory() as directory:
         try:
             _kernels[head_size, dtype] = ctypes.CDLL(str(_build(flags, Path(directory))))
