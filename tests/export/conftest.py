@@ -26,7 +26,7 @@ def model(random_model: Callable[..., GPT]) -> GPT:
 def checkpoint(model: GPT, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
     # Other programs know other ways to cut numbers and lines: merges of these show the difference.
-    learned = [*texts, *["1234567", "!!!???\n\n\n", "x_y.z"] * 50]
+    learned = [*texts, *["1234567", "!!!???\n\n\n", "x_y.z"] * 500]
     save_tokenizer(train_tokenizer(learned, 600, total_bytes=1), directory / "tokenizer.json")
     save_checkpoint(model, directory / "tokenizer.json", directory / "checkpoint")
     return directory / "checkpoint"

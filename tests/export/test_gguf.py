@@ -22,7 +22,8 @@ xllamacpp = pytest.importorskip("xllamacpp")
 
 ODD_TEXTS = [
     "", " ", "  ", "\n", "\n\n\n", " \n a", "\t", "\r\n", "a  b", "a   b ", "don't I'll we've he'd DON'T", "don’t",
-    "1234567890 3.14", "1234567", "!!!???\n\n\n", "x_y.z", "x1y2z3", "!!!???...", "\"Hi,\" she said.", "“Hi”—she…", "Zoë and François", "ĠĊ", "🐉👩‍👩‍👧",
+    "1234567890 3.14", "1234567", "!!!???\n\n\n", "x_y.z", "x1y2z3", "!!!???...",
+    "\"Hi,\" she said.", "“Hi”—she…", "Zoë and François", "ĠĊ", "🐉👩‍👩‍👧",
     "日本語のテキスト", "Привет, мир", "العربية", "a\u00a0b\u200bc", "\x07\x1b[31m", "<|endoftext|>", "a<|endoftext|>b",
     "<|endof text|>", "ﬁ ½ ²", "a" * 500, " " * 100 + "b",
 ]  # fmt: skip

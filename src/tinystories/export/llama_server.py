@@ -47,8 +47,8 @@ def serve(model: Path, host: str, port: int) -> NoReturn:
         except RuntimeError as error:
             raise UserError(f"{model}: llama.cpp does not serve it ({shorten(str(error), 200)})") from None
         try:
-            info(f"Serving {model} at {server.listening_address}: a page to play with, OpenAI's API under /v1.")
-            info("Ctrl-C ends it.")
+            where = f"Serving {model} at {server.listening_address}: a page to play with, OpenAI's API under /v1."
+            info(f"{where}\nCtrl-C ends it.")
             threading.Event().wait()
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends in an instant
