@@ -1,5 +1,5 @@
 # make quickstart   environment, then the whole pipeline on embedded stories, a small model, on a CPU, in minutes
-# make mytext FILES='my_stories/*.txt'   the same on your own stories, with a model of the same size
+# make mytext FILES=my_stories   the same on your own stories (a directory or a file)
 # make test         environment, then the test suite
 # make test-fast    environment, then its tests that are neither slow nor run DVC: under two minutes on two cores
 # make reproduce    environment, then the reference run, which is params.yaml as committed
@@ -26,7 +26,9 @@ QUIET_DVC := python -c 'import logging; logging.CRITICAL = logging.ERROR; from d
 # A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
 SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
-QUICKSTART := data.source=embedded data.embedded.stories=20000
+# The places of own stories are watched whatever the source, so they are some that are there.
+QUICKSTART := data.source=embedded data.embedded.stories=20000 \
+	data.files.train=data/own/train data.files.valid=data/own/valid
 
 .PHONY: quickstart mytext test test-fast reproduce lint bench bench-gpu state clean-state record torture check \
 	check-files check-reference
@@ -36,8 +38,8 @@ quickstart: check $(VENV)/.installed
 	@$(NEXT)
 
 mytext: check-files check $(VENV)/.installed
-	@$(RUN) $(QUIET_DVC) exp run --quiet -S data.source=files -S "data.files.train='$(FILES)'" $(addprefix -S ,$(SMALL)) \
-		|| { $(STOPPED); }
+	@$(RUN) $(QUIET_DVC) exp run --quiet -S data.source=files -S "data.files.train='$(FILES)'" \
+		$(addprefix -S ,data.files.valid=data/own/valid $(SMALL)) || { $(STOPPED); }
 	@$(NEXT)
 
 define STOPPED
@@ -60,7 +62,8 @@ check:
 		{ echo "git finds no commit here, and DVC needs one: git clone, or git init and commit"; exit 1; }
 
 check-files:
-	@[ -n "$(FILES)" ] || { echo "Which files? make mytext FILES='my_stories/*.txt'"; exit 1; }
+	@[ -n "$(FILES)" ] || { echo "Which files? make mytext FILES=my_stories"; exit 1; }
+	@[ -e "$(FILES)" ] || { echo "$(FILES): no such file or directory; DVC watches one: make mytext FILES=my_stories"; exit 1; }
 
 check-reference:
 	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not as committed: git checkout params.yaml first," \

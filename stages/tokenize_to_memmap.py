@@ -1,4 +1,4 @@
-"""Stage `tokenize_to_memmap`: encode both splits as uint16 token files (no params)."""
+"""Stage `tokenize_to_memmap`: encode both splits as uint16 token files (params: checks, model.context_length)."""
 
 import sys
 from pathlib import Path
@@ -11,9 +11,11 @@ from tinystories.common.stage import run_stage
 
 
 def main(params: Params) -> None:
-    from tinystories.encoding.writer import tokenize_to_memmap  # slow to import: the parameters are checked first
+    from tinystories.encoding.checks import check_corpus  # slow to import: the parameters are checked first
+    from tinystories.encoding.writer import tokenize_to_memmap
 
     tokenize_to_memmap()
+    check_corpus(params)
 
 
 if __name__ == "__main__":

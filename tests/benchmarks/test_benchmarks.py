@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import overhead, sharing, train_step
+from benchmarks import overhead, sharing, storygen, train_step
 from benchmarks.contenders import (
     WARM_UP,
     Contender,
@@ -183,6 +183,11 @@ def test_row_compares_within_rounds() -> None:
     assert rows["tokens/s"] == 2 and rows["slowest"] == 1 and rows["fastest"] == 4
     assert rows["utilization"] == "50.0%"  # of 80 %, 50 %, 10 %
     assert rows["ours is faster"] == "2.00"  # of 2, 4, 1
+
+
+def test_storygen_measures_identical_files() -> None:
+    result = storygen.measure(stories=100)
+    assert all(row["MB/s"] > 0 for row in result["rows"]) and "files identical" in result["notes"]
 
 
 @pytest.mark.slow

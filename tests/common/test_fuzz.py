@@ -109,7 +109,9 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory / "run"
 
 
-JSON_FILES = (paths.RAW_MANIFEST, paths.TOKENS_META, paths.TRAIN_METRICS, paths.EVALUATION, paths.RUN)
+JSON_FILES = (
+    paths.RAW_MANIFEST, paths.TOKENS_META, paths.CORPUS_FIGURES, paths.TRAIN_METRICS, paths.EVALUATION, paths.RUN,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", JSON_FILES, ids=str)

@@ -10,7 +10,8 @@ from tinystories.common.params_file import load_params
 
 CONTRACT = """
     seed
-    data.source data.tinystories.edition data.embedded.stories data.files.train data.files.valid
+    data.source data.tinystories.edition data.embedded.stories data.files.train
+    data.files.valid data.files.column data.files.documents data.files.held_out
     tokenizer.vocab_size
     model.context_length model.embedding_size model.layers model.heads
     train.batch_size train.epochs train.steps_per_epoch train.learning_rate train.device train.precision train.compile
@@ -73,6 +74,8 @@ GOOD = [
     ("train.learning_rate", "1e-05", 0.00001),  # as DVC writes it for -S train.learning_rate=1e-5
     ("train.weight_decay", "-0.0", 0.0),
     ("train.weight_decay", "0", 0.0),
+    ("checks.max_cut_stories", "0", 0.0),
+    ("checks.max_mojibake", "0", 0.0),
     ("train.warmup", "0", 0.0),
     ("train.cooldown", "0", 0.0),
     ("train.gradient_clip", "0", 0.0),
@@ -102,5 +105,5 @@ def test_train_phases_may_fill_the_training(tmp_path):
 
 
 def test_data_source_files(tmp_path):
-    text = put("data.source", "files").replace("train: ''", "train: my/*.txt")
-    assert load(tmp_path, text).data.files.train == "my/*.txt"
+    text = put("data.source", "files").replace("train: data/own/train", "train: my")
+    assert load(tmp_path, text).data.files.train == "my"

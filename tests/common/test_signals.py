@@ -4,15 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.stage import STAGE, run_script
+from tests.support.stage import STAGE, await_file, await_true, run_script
 from tinystories.common import signals
 from tinystories.common.signals import GracefulShutdown, Stopped
 
@@ -134,14 +132,3 @@ def test_exit_with_parent_in_native_call(stage_directory):
     finally:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-
-
-def await_file(path: Path) -> None:
-    await_true(path.exists)
-
-
-def await_true(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

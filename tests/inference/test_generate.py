@@ -1,5 +1,6 @@
 """generate: seeds, top-k, greedy, the full context, stopping; compared with a plain loop and transformers."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tinystories.common.params import ModelConfig
 from tinystories.inference.decoder import Decoder
-from tinystories.inference.generate import generate
+from tinystories.inference.generate import _sample_next_tokens, generate
 from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.gpt import GPT
 
@@ -199,6 +200,29 @@ def test_generate_top_k(model):
     with torch.no_grad():
         best = set(model(torch.tensor([[7]]))[0, -1].topk(3).indices.tolist())
     assert {draw(model, [7], max_new_tokens=1, top_k=3, temperature=50.0, seed=seed)[0] for seed in range(60)} == best
+
+
+def test_generate_top_p(model):
+    """The likeliest tokens that have the share together, of the likeliest few; the one that completes it too."""
+    with torch.no_grad():
+        logits = model(torch.tensor([[7]]))[0, -1].double() / 3.0
+    for top_k, top_p in ((300, 0.3), (300, 0.8), (5, 0.7), (300, 1e-9)):
+        values, ids = logits.topk(top_k)
+        shares = values.softmax(-1)
+        count = next(number for number in range(1, top_k + 1) if shares[:number].sum() >= top_p)
+        drawn = Counter(
+            draw(model, [7], max_new_tokens=1, top_k=top_k, top_p=top_p, temperature=3.0, seed=seed)[0]
+            for seed in range(400)
+        )
+        assert set(drawn) <= set(ids[:count].tolist())
+        for token, share in zip(ids[:count].tolist(), (shares[:count] / shares[:count].sum()).tolist(), strict=True):
+            assert drawn[token] / 400 == pytest.approx(share, abs=0.09)
+
+
+def test_sample_with_top_p_and_the_largest_number_takes_a_kept_token():
+    logits = torch.tensor([[3.0, 2.9, 1.0, 2.8, 1.0]])
+    largest = torch.tensor([1 - 2**-53], dtype=torch.float64)
+    assert _sample_next_tokens(logits, 1.0, 5, largest, 0.6) == [1]
 
 
 def test_generate_top_k_beyond_vocabulary(model):

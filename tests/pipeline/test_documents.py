@@ -11,6 +11,7 @@ import yaml
 from dvc.cli.parser import get_main_parser
 
 from tests.support.repository import ROOT
+from tinystories.cli.main import parser
 
 # docs/log.md tells of earlier states of the code.
 DOCUMENTS = [
@@ -105,6 +106,12 @@ def test_dvc_commands_parse(document: Path) -> None:
             for key in change.split("=")[0].split("."):
                 assert key in value, change
                 value = value[key]
+
+
+@each_document
+def test_tinystories_commands_parse(document: Path) -> None:
+    for words in filter(None, commands(document, "tinystories")):  # alone, it is the name
+        parser(words[0]).parse_args(words)
 
 
 @each_document

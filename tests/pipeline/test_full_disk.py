@@ -246,7 +246,7 @@ def test_prepare_reads_a_read_only_corpus(small_disk, tmp_path, monkeypatch, sto
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     params = load_params(ROOT / "params.yaml")
-    files = params.data.files.model_copy(update={"train": f"{small_disk.path}/*.txt", "held_out": 0.1})
+    files = params.data.files.model_copy(update={"path": str(small_disk.path), "train": "*.txt", "held_out": 0.1})
     data = params.data.model_copy(update={"source": "files", "files": files})
     prepare(params.model_copy(update={"data": data}))
     counted = read_json(paths.RAW_MANIFEST)

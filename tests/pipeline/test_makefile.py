@@ -35,8 +35,9 @@ def test_presets_work_without_git_identity_and_login_shell(bare: Repository) -> 
     files.mkdir()
     shutil.copy(bare.path / "data/raw/train.txt", files / "one.txt")
     bare.run("make", *INSTALLED, "quickstart", "QUICKSTART=seed=1", IN_SECONDS)
-    output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}/*.txt", IN_SECONDS)
-    assert yaml.safe_load((bare.path / "params.yaml").read_text())["data"]["files"]["train"] == f"{files.name}/*.txt"
+    output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}", IN_SECONDS)
+    written = yaml.safe_load((bare.path / "params.yaml").read_text())["data"]["files"]
+    assert (written["train"], written["valid"]) == (files.name, "data/own/valid")
     assert len(bare.runs()) == 3
     assert {"git config user.name you", "export SHELL=/bin/sh"} <= {line.strip() for line in output.splitlines()}
     assert max(map(len, output.partition("params.yaml holds")[2].splitlines())) <= 80
@@ -45,7 +46,7 @@ def test_presets_work_without_git_identity_and_login_shell(bare: Repository) -> 
     for command in ("git config user.name you", "git config user.email you@example.org"):
         bare.run(*command.split())
     bare.environment["SHELL"] = "/bin/sh"
-    output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}/*.txt", IN_SECONDS)
+    output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}", IN_SECONDS)
     assert "git config" not in output and "export" not in output
     bare.run("dvc", "exp", "run", "-S", "train.learning_rate=0.005")
 
@@ -65,11 +66,22 @@ def test_make_needs_a_repository_that_may_be_written(small_disk: SmallDisk) -> N
         assert done.returncode == 2 and not (small_disk.path / ".venv").exists()
         return done.stdout
 
-    assert make("mytext") == "Which files? make mytext FILES='my_stories/*.txt'\n"
+    assert make("mytext") == "Which files? make mytext FILES=my_stories\n"
     repository = "git finds no commit here, and DVC needs one: git clone, or git init and commit\n"
     assert make("quickstart") == make("reproduce") == make("record") == repository
     small_disk.forbid_writing()
     assert make("quickstart").startswith("This directory is read-only; ")
+
+
+@pytest.mark.parametrize("files", ["*.txt", "nowhere/*.txt", "nowhere"])
+def test_mytext_refuses_files_that_are_not_there(tmp_path: Path, files: str) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, "commit", "--quiet", "--allow-empty", "-m", "a"], cwd=tmp_path, check=True)
+    command = ["make", *INSTALLED, "mytext", f"FILES={files}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"{files}: no such file or directory; DVC watches one: make mytext FILES=my_stories\n"
 
 
 def test_reproduce_refuses_another_run(repository: Repository) -> None:
@@ -86,7 +98,9 @@ def test_dvc_changes_only_the_values(changes: list[str], tmp_path: Path) -> None
     apply_overrides(path, changes)
     after = path.read_text(encoding="utf-8").splitlines()
     differing = [line for line, old in zip(after, before, strict=True) if line != old]
-    assert len(differing) == len([change for change in changes if change != "train.epochs=2"])
+    assert len(differing) == len(
+        set(changes) - {"train.epochs=2", "data.files.train=data/own/train", "data.files.valid=data/own/valid"}
+    )
     for change in changes:
         name, value = change.split("=")
         assert any(line.strip().startswith(f"{name.split('.')[-1]}: {value} ") for line in after), change

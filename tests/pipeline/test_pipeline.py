@@ -29,9 +29,9 @@ def test_repro_writes_every_file(finished: Repository) -> None:
         "data/tokens/train.bin", "data/tokens/valid.bin", "data/tokens/meta.json", "models/checkpoint/config.json",
         "models/checkpoint/model.safetensors", "models/checkpoint/tokenizer.json", "models/run.json",
         "models/epochs/index.json",
-        "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md", "reports/samples/final.md",
-        "reports/train.json", "reports/evaluate.json", "reports/plot.png", "reports/report.md", "reports/model_card.md",
-        "mlflow.db",
+        "reports/data.json", "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md",
+        "reports/samples/final.md", "reports/train.json", "reports/evaluate.json", "reports/plot.png",
+        "reports/report.md", "reports/model_card.md", "mlflow.db",
     ):  # fmt: skip
         assert (finished.path / name).stat().st_size > 0, name
     epochs = pd.read_csv(finished.path / "reports/epochs.csv")
@@ -93,6 +93,7 @@ def test_mlflow_run_is_complete(finished: Repository) -> None:
         ({"sample__top_k": 3}, {"evaluate", "plot", "publish"}),
         ({"sample__prompts": ["The dragon"]}, {"evaluate", "plot", "publish"}),
         ({"evaluate__batch_size": 3}, {"evaluate", "plot", "publish"}),
+        ({"checks__max_overlap": 0.2}, {"tokenize_to_memmap", "plot", "publish"}),
         ({"tokenizer__vocab_size": 390}, {"train_tokenizer", "plot", "publish"}),
         ({"data__embedded__stories": 310}, {"download", "plot", "publish"}),
         ({"data__tinystories__edition": "v1"}, {"plot", "publish"}),  # not the source that is used
@@ -237,8 +238,7 @@ def test_same_key_trainings_do_not_overlap(repository: Repository) -> None:
         ({"model__heads": 5}, "model.heads is 5"),
         ({"model__context_length": 60_000}, "model.context_length is 60,000"),
         ({"tokenizer__vocab_size": 60_000}, "tokenizer.vocab_size is 60,000"),
-        ({"data__source": "files"}, "data.files.train is empty"),
-        ({"data__source": "files", "data__files__train": "nowhere.txt"}, "nowhere.txt"),
+        ({"data__source": "files"}, "data.files.train is 'data/own/train'; no documents in it"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )

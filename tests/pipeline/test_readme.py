@@ -1,8 +1,10 @@
 """README.md from top to bottom, typed as it stands there. Needs make, git, bash, DVC, MLflow; one test transformers.
 
-Stand-ins, none of which the README shows: smaller parameters, an environment that is installed already, a free port.
+Stand-ins, none of which the README shows: smaller parameters, an environment that is installed already, a free port,
+a local server.
 """
 
+import gzip
 import os
 import re
 import shutil
@@ -13,10 +15,16 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.support.corpora import json_lines
 from tests.support.repository import ROOT, SMALL, Repository, new_repository, preset
+from tinystories.corpus.stories import read_stories
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The only commands that are not typed, and why.
@@ -119,6 +127,22 @@ def stand_in(repository: Repository, port: int) -> None:
     (repository.path / "my_stories/one.txt").write_text("".join(story.format(name) * 3 for name in names))
 
 
+@contextmanager
+def serving(repository: Repository) -> Iterator[str]:
+    """Serve the user's stories as `stories.jsonl.gz`. Yields the address."""
+    served = repository.path.parent / "served"
+    served.mkdir()
+    rows = [{"text": story} for story in read_stories(repository.path / "my_stories/one.txt")]
+    (served / "stories.jsonl.gz").write_bytes(gzip.compress(json_lines(rows)))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def show_runs(terminal: Terminal, command: str, port: int) -> None:
     """Start MLflow's server, ask it for the experiment, stop it."""
     terminal.type(f"{command} > mlflow.log 2>&1 &")
@@ -152,11 +176,12 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repository, dict[s
     stand_in(repository, port)
     terminal = Terminal(repository)
     try:
-        for command in typed():
-            if command.startswith("mlflow ui"):
-                show_runs(terminal, command, port)
-            else:
-                terminal.type(command)
+        with serving(repository) as address:
+            for command in typed():
+                if command.startswith("mlflow ui"):
+                    show_runs(terminal, command, port)
+                else:
+                    terminal.type(command.replace("https://example.org", address))
     finally:
         terminal.close()
     return repository, terminal.said
@@ -174,7 +199,7 @@ def test_all_commands_work_in_order(walked: tuple[Repository, dict[str, str]]) -
     assert "Updated" in said["git checkout params.yaml"]
     parameters = [run.data.params for run in repository.runs()]
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
-    assert {"data.source", "train.epochs", "train.learning_rate", "model.layers"} <= varied
+    assert {"data.source", "data.files.train", "train.epochs", "train.learning_rate", "model.layers"} <= varied
     assert (repository.path / "reports/dvc_plots/index.html").exists()
 
 

@@ -109,10 +109,10 @@ def test_fetch_keeps_the_token_secret(empty, server, monkeypatch, capfd):
 def test_pipeline_stores_no_credentials(finished: Repository, tmp_path: Path):
     """Neither of an address in params.yaml, which is refused, nor of the one in the environment."""
     repository = finished.copy(tmp_path / "project")
-    repository.change(data__source="files", data__files__train=ADDRESSES[0], mlflow__tracking_uri=ADDRESSES[0])
+    repository.change(mlflow__tracking_uri=ADDRESSES[0])
     params = repository.path / "params.yaml"
     said = repository.run("dvc", "repro", fails=True)
-    assert "data.files.train is an address (not shown)" in said
+    assert "mlflow.tracking_uri is an address (not shown)" in said
     params.unlink()
     repository.run("git", "checkout", "params.yaml")
     repository.run("dvc", "checkout")  # what DVC took away before the stage refused

@@ -18,6 +18,7 @@ INPUTS = (
     (paths.EVALUATION, "stage that writes it"),
     (paths.RAW_MANIFEST, "stage that writes it"),
     (paths.TOKENS_META, "stage that writes it"),
+    (paths.CORPUS_FIGURES, "stage that writes it"),
 )
 
 

@@ -43,6 +43,13 @@ def test_write_report_has_every_figure(run, params):
     assert "abab" * 4 not in text
 
 
+def test_write_report_shows_the_checks(run, params):
+    write_report(params)
+    text = paths.REPORT.read_text()
+    assert "87.0% are longer than the context and 0.4% copies of another one; 0.1% of the validation" in text
+    assert re.search(r"\| +in 90 % of them \| +91 to 412 \| +91 to 412 \|", text)
+
+
 def test_write_report_explains_the_slice_where_it_is_drawn(run, params):
     words = "(`valid_slice_loss` in history.csv)"
     assert words not in report(params)
@@ -138,7 +145,7 @@ def test_write_report_names_documents_or_stories(run, params):
     Manifest.read().model_copy(update={"source": "tinystories"}).write()
     text = report(params)
     assert " stories | " in text and "(ended where the story ended)" in text
-    assert "document" not in text
+    assert "document" not in text.replace("data.files.documents", "")
 
 
 def test_write_report_shows_the_final_sample_once(run, params):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mlflow_runs import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, TRAIN_METRICS, change_run_file
+from tests.support.report_files import CORPUS
 from tinystories.common import paths
 from tinystories.common.artifacts import Environment, EpochRow, HistoryRow, Manifest, Run, StoryFile
 from tinystories.tracking import async_logger, mlflow_store
@@ -62,6 +63,7 @@ def files(tmp_path, monkeypatch):
     shutil.copy(REPOSITORY / "params.yaml", paths.PARAMS)
     HistoryRow.write_table(HISTORY)
     EpochRow.write_table(EPOCHS)
+    CORPUS.write()
     EVALUATION.write()
     TRAIN_METRICS.write()
     Manifest(

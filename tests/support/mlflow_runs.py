@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.support.report_files import CORPUS
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Run, TrainMetrics
 from tinystories.common.params_file import load_params
@@ -114,6 +115,8 @@ def assert_complete_and_single(client, run_id):
         assert points(client, run_id, f"epoch/{column}") == [(row.step, getattr(row, column)) for row in EPOCHS]
     for column in ("valid_loss", "valid_ppl", "valid_bits_per_byte"):
         assert points(client, run_id, f"final/{column}") == [(100, getattr(EVALUATION, column))]
+    for column in ("overlap", "duplicates", "cut_stories", "mojibake"):
+        assert points(client, run_id, f"data/{column}") == [(100, getattr(CORPUS, column))]
 
 
 def assert_one_warning(capsys, words):

@@ -26,6 +26,12 @@ def params(source: str, seed: int = 1337, **section: object) -> Params:
     return Params.model_validate(values)
 
 
+def own(**section: object) -> Params:
+    """Parameters of the source `files`; without `valid` a share is held out."""
+    Path("none").mkdir(exist_ok=True)
+    return params("files", **{"valid": "none", **section})  # type: ignore[arg-type]
+
+
 def write(path: Path, stories: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("\n<|endoftext|>\n".join(stories).encode())

@@ -1,8 +1,10 @@
-"""A stage script of a few lines, run as a process of its own."""
+"""A stage script of a few lines, run as a process of its own, and waiting for what it does."""
 
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 STAGE = """
@@ -24,3 +26,14 @@ def run_script(directory: Path, body: str, **environment: str) -> "subprocess.Co
     command = [sys.executable, "-c", STAGE.format(body=body)]
     variables = {**os.environ, **environment}
     return subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, timeout=60)
+
+
+def await_file(path: Path) -> None:
+    await_true(path.exists)
+
+
+def await_true(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

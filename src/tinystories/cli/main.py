@@ -6,6 +6,7 @@ the parser's description and epilog (its examples), and `run(options)`. Only the
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from tinystories.common.errors import UserError
 
 # In the order of `tinystories --help`.
 SUBCOMMANDS = {
+    "generate": "write stories with a trained model",
+    "score": "say how well a model predicts a text: loss, perplexity, bits per byte",
     "export": "write the model as a file for other programs",
     "serve": "serve the model over HTTP, with OpenAI's API and a page to play with",
     "state": "list the saved states of trainings, or remove them",
@@ -35,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns the exit status: 0, 1 after a mistake of the user, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options = _parser(next(iter(arguments), "")).parse_args(arguments)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has not every letter
+        options = parser(next(iter(arguments), "")).parse_args(arguments)
         importlib.import_module(f"tinystories.cli.{options.subcommand}").run(options)
         sys.stdout.flush()
     except UserError as error:
@@ -56,12 +61,12 @@ def _fail(message: str) -> int:
     return 1
 
 
-def _parser(chosen: str) -> Parser:
+def parser(chosen: str) -> Parser:
     """The parser. Only the chosen subcommand has its arguments; the others have their line in the help."""
-    parser = Parser(prog="tinystories", description="Use the models that the pipeline trains.", allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="subcommand", metavar="subcommand", required=True)
+    whole = Parser(prog="tinystories", description="Use the models that the pipeline trains.", allow_abbrev=False)
+    subparsers = whole.add_subparsers(dest="subcommand", metavar="subcommand", required=True)
     for name, summary in SUBCOMMANDS.items():
-        subparser = subparsers.add_parser(
+        part = subparsers.add_parser(
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
@@ -69,5 +74,5 @@ def _parser(chosen: str) -> Parser:
             allow_abbrev=False,
         )
         if name == chosen:
-            importlib.import_module(f"tinystories.cli.{name}").add_arguments(subparser)
-    return parser
+            importlib.import_module(f"tinystories.cli.{name}").add_arguments(part)
+    return whole

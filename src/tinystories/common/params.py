@@ -84,10 +84,12 @@ class EmbeddedSource(_Section):
 
 
 class FilesSource(_Section):
-    """The user's text. `train`, `valid`: path or glob. `held_out`: fraction held out where `valid` is empty."""
+    """The user's text. `train`, `valid`: a file or a directory of files, which DVC watches."""
 
-    train: Stories
-    valid: Stories
+    train: Annotated[Stories, AfterValidator(_not_empty)]
+    valid: Annotated[Stories, AfterValidator(_not_empty)]
+    column: Annotated[SingleLine, AfterValidator(_not_empty)]
+    documents: Literal["auto", "blank_lines", "lines"]
     held_out: Annotated[float, Field(gt=0, le=0.5)]
 
 
@@ -99,17 +101,21 @@ class Data(_Section):
     embedded: EmbeddedSource
     files: FilesSource
 
-    @model_validator(mode="after")
-    def _files_are_named(self) -> Self:
-        if self.source == "files" and not self.files.train.strip():
-            raise ValueError("data.files.train is empty; data.source is files, so name the file or glob")
-        return self
-
 
 class Tokenizer(_Section):
     """`vocab_size`: entries, the end-of-text token among them."""
 
     vocab_size: Annotated[int, Field(ge=MIN_VOCAB_SIZE, le=MAX_VOCAB_SIZE)]
+
+
+class Checks(_Section):
+    """Limits of the figures in reports/data.json."""
+
+    max_overlap: Fraction
+    max_duplicates: Fraction
+    max_cut_stories: Fraction
+    max_mojibake: Annotated[float, Field(ge=0, le=1e6)]
+    min_bytes_per_token: Annotated[float, Field(ge=1, le=100)]
 
 
 class ModelConfig(_Section):
@@ -222,6 +228,7 @@ class Params(_Section):
     seed: Seed
     data: Data
     tokenizer: Tokenizer
+    checks: Checks
     model: ModelConfig
     train: Train
     evaluate: Evaluate

@@ -20,6 +20,7 @@ RUN = Path("models/run.json")
 EPOCH_CHECKPOINTS = Path("models/epochs")  # of earlier epochs, as CHECKPOINT is of the last
 EPOCH_INDEX = Path("models/epochs/index.json")
 
+CORPUS_FIGURES = Path("reports/data.json")
 HISTORY = Path("reports/history.csv")
 EPOCHS = Path("reports/epochs.csv")
 SAMPLES = Path("reports/samples")

@@ -17,12 +17,23 @@ BLOCK_BYTES = 1 << 20
 MAX_STORY_BYTES = 1 << 24
 
 _SEPARATOR = SEPARATOR.encode()
+SAVE_AS_UTF_8 = "save it as UTF-8, or if it is from an older Windows: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 FAST_BLOCK_BYTES = 1 << 22  # that `read_blocks` reads at once
-_SAVE_AS_UTF_8 = "save it as UTF-8, or if it is from an older Windows: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-_STORY_END = f"\n{SEPARATOR}\n"
+STORY_END = f"\n{SEPARATOR}\n"
 # Whitespace, and the byte order mark: a file joined from several has one at the start of each.
 _STRIP = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff"
 _ASCII_STRIP = "".join(filter(str.isascii, _STRIP)).encode()
+
+
+class Boundary(NamedTuple):
+    """What stands between two stories: its name in messages, the bytes that end it, and how to split a text at it."""
+
+    name: str
+    ends: tuple[bytes, ...]
+    split: Callable[[str], list[str]]
+
+
+SEPARATOR_BOUNDARY = Boundary(SEPARATOR, (_SEPARATOR,), lambda text: text.split(SEPARATOR))
 
 
 class StoryBlock(NamedTuple):
@@ -55,7 +66,7 @@ def read_stories(
     """
     name = name or str(path)
     for data, offset in _whole_stories(path, name, block_size, on_block):
-        yield from _stories(data, offset, name)
+        yield from _stories(data, offset, name, SEPARATOR_BOUNDARY)
 
 
 def read_blocks(path: Path, *, block_size: int = FAST_BLOCK_BYTES) -> Iterator[StoryBlock]:
@@ -88,36 +99,55 @@ def _whole_stories(
     """Yield bytes that hold whole stories, and their offset in the file."""
     try:
         with path.open("rb", buffering=0) as file:
-            rest = bytearray()  # what follows the last separator read so far
-            offset = 0  # of `rest` in the file
-            while block := file.read(block_size):
-                if on_block:
-                    on_block(block)
-                searched = max(len(rest) - len(_SEPARATOR) + 1, 0)
-                rest += block
-                found = rest.rfind(_SEPARATOR, searched)
-                if found >= 0:
-                    end = found + len(_SEPARATOR)
-                    yield rest[:end], offset
-                    del rest[:end]
-                    offset += end
-                elif len(rest) > MAX_STORY_BYTES:
-                    raise UserError(
-                        f"{name}: no {SEPARATOR} in the {len(rest):,} bytes after byte {offset:,}; "
-                        "each document should end with a line of that"
-                    )
-            yield rest, offset
+            yield from _whole_in(file, name, SEPARATOR_BOUNDARY, block_size, on_block)
     except OSError as error:
         raise UserError(f"{name}: not readable ({error.strerror})") from None
 
 
-def _stories(data: bytearray, offset: int, name: str) -> list[str]:
+def _whole_in(
+    file: IO[bytes], name: str, boundary: Boundary, block_size: int, on_block: Callable[[bytes], object] | None
+) -> Iterator[tuple[bytearray, int]]:
+    longest = max(map(len, boundary.ends))
+    rest = bytearray()  # what follows the last boundary read so far
+    offset = 0  # of `rest` in the file
+    while block := file.read(block_size):
+        if on_block:
+            on_block(block)
+        searched = max(len(rest) - longest + 1, 0)
+        rest += block
+        end = max(found + len(mark) if (found := rest.rfind(mark, searched)) >= 0 else -1 for mark in boundary.ends)
+        if end >= 0:
+            yield rest[:end], offset
+            del rest[:end]
+            offset += end
+        elif len(rest) > MAX_STORY_BYTES:
+            raise UserError(
+                f"{name}: no {boundary.name} in the {len(rest):,} bytes after byte {offset:,}; "
+                "each document should end with a line of that"
+            )
+    yield rest, offset
+
+
+def stories_in(
+    file: IO[bytes], name: str, boundary: Boundary = SEPARATOR_BOUNDARY, block_size: int = BLOCK_BYTES
+) -> Iterator[str]:
+    """Yield the stories of an open file, as `read_stories` does. Errors: UserError, and OSError of the file."""
+    for data, offset in _whole_in(file, name, boundary, block_size, None):
+        yield from _stories(data, offset, name, boundary)
+
+
+def stories_of(text: str, boundary: Boundary = SEPARATOR_BOUNDARY) -> list[str]:
+    """Split a text into its stories, in the canonical form: `\\n` ends lines, stripped, none empty."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return [story for piece in boundary.split(text) if (story := piece.strip(_STRIP))]
+
+
+def _stories(data: bytearray, offset: int, name: str, boundary: Boundary) -> list[str]:
     """Split bytes that hold whole stories. Empties `data`, which may be large. `offset`: of `data` in the file."""
     text = _decode(data, offset, name)
     data.clear()
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return [story for piece in text.split(SEPARATOR) if (story := piece.strip(_STRIP))]
+    return stories_of(text, boundary)
 
 
 def _block(data: bytes, offset: int, name: str) -> StoryBlock:
@@ -141,7 +171,7 @@ def _decode(data: bytes | bytearray, offset: int, name: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {_SAVE_AS_UTF_8}") from None
+        raise UserError(f"{name}: not UTF-8 at byte {offset + error.start}; {SAVE_AS_UTF_8}") from None
 
 
 class StoryWriter:
@@ -163,6 +193,12 @@ class StoryWriter:
         if self._buffered >= BLOCK_BYTES:
             self._flush()
 
+    def write_encoded(self, data: bytes, stories: int) -> None:
+        """Add a number of stories that are in the canonical form already."""
+        self._flush()
+        self._write(data)
+        self.stories += stories
+
     def finish(self) -> StoryFile:
         """Write what is buffered, and describe the file."""
         self._flush()
@@ -170,12 +206,14 @@ class StoryWriter:
 
     def _flush(self) -> None:
         if self._buffer:
-            data = (_STORY_END.join(self._buffer) + _STORY_END).encode()
-            self._file.write(data)
-            self._sha256.update(data)
-            self._bytes += len(data)
+            self._write((STORY_END.join(self._buffer) + STORY_END).encode())
             self._buffer.clear()
             self._buffered = 0
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self._bytes += len(data)
 
 
 @contextmanager

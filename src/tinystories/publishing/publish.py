@@ -63,7 +63,9 @@ def _send_all(run: MlflowRun, params: Params, data: RunData) -> None:
     # Here and not by `train`: the card has the final figures, and an edit of its words should train nothing again.
     run.log_text("checkpoint/README.md", paths.MODEL_CARD.read_text(encoding="utf-8"))
     run.log_artifacts(paths.SAMPLES, "samples")
-    for path in (paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.PLOT):
+    for path in (
+        paths.CORPUS_FIGURES, paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.PLOT
+    ):  # fmt: skip
         run.log_artifacts(path)
     run.end("FINISHED", data.ended)
 

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
+from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.errors import UserError
 from tinystories.common.urls import redact
-from tinystories.tracking.metrics import epoch_metrics, final_metrics, history_metrics
+from tinystories.tracking.metrics import corpus_metrics, epoch_metrics, final_metrics, history_metrics
 from tinystories.tracking.run_data import Dataset, MetricPoint, RunData
 
 
@@ -35,7 +36,11 @@ def read_run_data() -> RunData:
         ended=ended,
         environment=run.environment.model_dump(),
         training_points=[point for row in (*history_points, *epoch_points) for point in row],
-        final_points=_points(final_metrics(Evaluation.read()), ended, TrainMetrics.read().steps),
+        final_points=_points(
+            {**final_metrics(Evaluation.read()), **corpus_metrics(CorpusFigures.read())},
+            ended,
+            TrainMetrics.read().steps,
+        ),
         epoch_table={
             "columns": list(EpochRow.model_fields),
             "data": [list(row.model_dump().values()) for row in epochs],

@@ -3,8 +3,17 @@
 from datetime import UTC, datetime
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TokenMeta, TrainMetrics
+from tinystories.common.artifacts import (
+    EpochRow,
+    Evaluation,
+    HistoryRow,
+    Manifest,
+    Run,
+    TokenMeta,
+    TrainMetrics,
+)
 from tinystories.common.console import format_duration, plural
+from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.epochs import evenly_spaced
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
@@ -128,14 +137,18 @@ def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:
 
 def data_section() -> str:
     """Where the stories are from, and a table of both splits."""
-    manifest, meta = Manifest.read(), TokenMeta.read()
+    manifest, meta, figures = Manifest.read(), TokenMeta.read(), CorpusFigures.read()
     texts = "documents" if manifest.noun == "document" else "stories"
-    files, tokens = (manifest.train, manifest.valid), (meta.train, meta.valid)
+    files, tokens, splits = (manifest.train, manifest.valid), (meta.train, meta.valid), (figures.train, figures.valid)
     rows = [
         (texts, *(f"{file.stories:,}" for file in files)),
         ("bytes", *(f"{file.bytes:,}" for file in files)),
         ("tokens", *(f"{split.tokens:,}" for split in tokens)),
         ("bytes per token", *(f"{split.bytes / split.tokens:.3f}" for split in tokens)),
+        ("words", *(f"{split.words:,}" for split in splits)),
+        ("tokens in a median one", *(f"{split.p50:,}" for split in splits)),
+        ("in 90 % of them", *(f"{split.p5:,} to {split.p95:,}" for split in splits)),
+        ("in the longest", *(f"{split.longest:,}" for split in splits)),
         ("sha256", *(file.sha256[:12] for file in files)),
     ]
     source = f"Source: {escape(manifest.source)}. Vocabulary: {meta.vocab_size:,} tokens."
@@ -143,9 +156,13 @@ def data_section() -> str:
     lines = [f"- {escape(key)}: {escape(value)}" for key, value in detail]
     if len(lines) > MAX_DETAIL_LINES:  # one document a file: thousands of files
         lines[MAX_DETAIL_LINES:] = [f"- {len(lines) - MAX_DETAIL_LINES:,} lines more: {paths.RAW_MANIFEST}"]
-    return "\n\n".join(
-        filter(None, (source, "\n".join(lines), table(("", "training", "validation"), rows, align=str.rjust)))
+    checks = (
+        f"Of the training {texts}, {figures.cut_stories:.1%} are longer than the context and {figures.duplicates:.1%} "
+        f"copies of another one; {figures.overlap:.1%} of the validation {texts} are among them. "
+        f"Text decoded wrongly: {figures.mojibake:.3g} places in each MB."
     )
+    shown = table(("", "training", "validation"), rows, align=str.rjust)
+    return "\n\n".join(filter(None, (source, "\n".join(lines), shown, checks)))
 
 
 def _instructions(params: Params, commit: str | None) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow
+from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.params import Params
 from tinystories.common.urls import redact
 
 _HISTORY = ("tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second")
 _EPOCH = ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte")
+_CORPUS = ("overlap", "duplicates", "cut_stories", "mojibake")
 _FINAL = ("valid_loss", "valid_ppl", "valid_bits_per_byte")
 
 
@@ -30,6 +32,11 @@ def epoch_metrics(row: EpochRow) -> dict[str, float]:
 def final_metrics(evaluation: Evaluation) -> dict[str, float]:
     """The metrics of evaluate.json: `final/valid_loss` and so on."""
     return {f"final/{column}": getattr(evaluation, column) for column in _FINAL}
+
+
+def corpus_metrics(figures: CorpusFigures) -> dict[str, float]:
+    """The metrics of data.json: `data/overlap` and so on."""
+    return {f"data/{column}": getattr(figures, column) for column in _CORPUS}
 
 
 def flat_params(params: Params) -> dict[str, str]:

@@ -60,7 +60,7 @@ def connect(uri: str) -> Any:
     from mlflow import MlflowClient
     from sqlalchemy import make_url
 
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is None:
         return MlflowClient(uri)
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
@@ -101,7 +101,7 @@ def find_experiment(client: Any, name: str, uri: str, root: Path) -> str:
     if experiment is None:
         # A server has its own place for artifacts. A bare database would take the current directory, perhaps temporary.
         bare_database = uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES
-        file = _sqlite_path(uri)
+        file = sqlite_path(uri)
         location = _artifacts_uri(file.parent if file else root) if bare_database else None
         try:
             return str(client.create_experiment(name, artifact_location=location, tags=experiment_tags()))
@@ -125,7 +125,7 @@ def relocate_artifacts(client: Any, uri: str, run: Any) -> Any:
 
     When a repository is moved or copied without its artifacts, the old location may belong to somebody else.
     """
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is None or not (place := re.fullmatch(r"(file:.*/mlartifacts)(/\w+/artifacts)", run.info.artifact_uri)):
         return run
     here = _artifacts_uri(path.parent)
@@ -194,7 +194,7 @@ def _relocate_files(database: sqlite3.Connection, table: str, column: str, old_r
             database.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
     """The absolute path of a sqlite database; None for other stores and for one in memory."""
     from sqlalchemy import make_url
 

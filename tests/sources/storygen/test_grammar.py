@@ -45,7 +45,8 @@ def test_parse_plot():
     assert bad[1] == ((("\n", '"It broke," ', "{he}", " said."), ("\n", '"It cracked," ', "{he}", " said.")),)
     good = grammar.beats_for(paragraphs, frozenset())
     assert good[1] == ((("\n", "{Thing.s}", " are fun."),), ((),))
-    assert grammar.slots_in(good) == {"{H}", "{a thing}", "{Thing.s}"}
+    assert grammar.slots_for(paragraphs, frozenset()) == {"{H}", "{a thing}", "{Thing.s}"}
+    assert grammar.slots_for(paragraphs, frozenset({"bad"})) == {"{H}", "{a thing}", "{he}"}
     row = grammar.table("_ | use", "berry | eat it with {his} friend")[0]
     assert [grammar.fill(slot, row, {"{his}": "her"}) for slot in ("{Thing.s}", "{a thing}", "{thing.use}")] == [
         "Berries", "a berry", "eat it with her friend",

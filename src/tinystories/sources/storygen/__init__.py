@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from random import Random
+from typing import NamedTuple
 
 from . import cast
-from .grammar import Beat, beats_for, compiled, role_of, slots_in
+from .grammar import Beat, beats_for, role_of, slots_for
 from .names import FRIENDS, HEROES, TOWNS
 from .plots import PLOTS, Plot
 
@@ -65,10 +66,10 @@ def stories(seed: int, start: int, count: int) -> Iterator[str]:
     _check(seed, start, count)
     random = Random()
     for index in range(start, start + count):
-        _, _, beats, words = _draw(random, seed, index)
+        script, words = _draw(random, seed, index)
         chance = random.random
         pieces: list[str] = []
-        for beat in beats:
+        for beat in script.beats:
             ways = beat[int(chance() * len(beat))]
             pieces += ways[int(chance() * len(ways))]
         yield "".join(map(words.get, pieces, pieces))  # a piece that is no slot stands for itself
@@ -77,8 +78,7 @@ def stories(seed: int, start: int, count: int) -> Iterator[str]:
 def plan_of(seed: int, index: int) -> Plan:
     """Return what is drawn for story `index` of `seed`. Errors: ValueError as in `stories`."""
     _check(seed, index, 1)
-    plot, flags, _, words = _draw(Random(), seed, index)
-    people = ("{he}", "{F.he}", "{elder.he}", "{neighbor.he}")
+    (plot, flags, _, _), words = _draw(Random(), seed, index)
     return Plan(
         plot=plot.name,
         features=flags & FEATURES.keys(),
@@ -88,7 +88,7 @@ def plan_of(seed: int, index: int) -> Plan:
         hero=words["{H}"],
         friend=words["{F}"],
         town=words["{town}"],
-        pronouns=frozenset(words[slot] for slot in people if slot in words),
+        pronouns=frozenset(words[slot] for slot in _PEOPLE if slot in words),
     )
 
 
@@ -115,8 +115,8 @@ def _scramble(seed: int, index: int) -> int:
     return bits ^ (bits >> 15)
 
 
-def _draw(random: Random, seed: int, index: int) -> tuple[Plot, frozenset[str], tuple[Beat, ...], Words]:
-    """Draw story `index`: its plot, flags, beats and words. `random` continues with the choices between beats.
+def _draw(random: Random, seed: int, index: int) -> tuple[_Script, Words]:
+    """Draw story `index`: its script and words. `random` continues with the choices between beats.
 
     Only `Random.random` is used: for an integer seed its numbers are the same in every version of Python.
     """
@@ -131,37 +131,66 @@ def _draw(random: Random, seed: int, index: int) -> tuple[Plot, frozenset[str], 
         one = int(chance() * len(_ANIMALS))
         other = one + 1 + int(chance() * (len(_ANIMALS) - 1))  # not the hero's own kind
         kind, friend_kind = _ANIMALS[one], _ANIMALS[other % len(_ANIMALS)]
-    plot = PLOTS[int(chance() * len(PLOTS))]
-    drawn = sum(bit for bit, often in _FLAG_ODDS if chance() < often)
-    flags, beats, roles = _script(plot, drawn, kind == cast.CHILD)
+    number = int(chance() * len(PLOTS))
+    drawn = 0
+    for bit, often in _FLAG_ODDS:
+        if chance() < often:
+            drawn |= bit
+    script = _script(number, drawn, kind == cast.CHILD)
     words = {
-        **_person(sex, kind, ""),
-        **_person(friend_sex, friend_kind, "F."),
+        **_person(number, sex, kind, ""),
+        **_person(number, friend_sex, friend_kind, "F."),
         "{H}": HEROES[hero],
         "{F}": FRIENDS[friend],
         "{town}": TOWNS[town],
     }
-    for role in roles:
-        rows = _deck(role, sex, kind != cast.CHILD)
-        words.update(rows[int(chance() * len(rows))])
-    return plot, flags, beats, words
+    for rows, size in script.decks[sex]:
+        words.update(rows[int(chance() * size)])
+    return script, words
 
 
 _ANIMALS = tuple(cast.ANIMALS)
 _FLAGS = {**FEATURES, "short": _SHORT_SHARE}
 _FLAG_ODDS = tuple((1 << bit, often) for bit, often in enumerate(_FLAGS.values()))
-_person = cache(cast.person_slots)
+_PEOPLE = ("{he}", "{F.he}", "{elder.he}", "{neighbor.he}")
+
+
+class _Script(NamedTuple):
+    """What stories with the same plot and flags share."""
+
+    plot: Plot
+    flags: frozenset[str]
+    beats: tuple[Beat, ...]
+    decks: dict[str, tuple[tuple[cast.Deck, int], ...]]  # by the hero's sex: one for each role, with its length
 
 
 @cache
-def _script(plot: Plot, drawn: int, child: bool) -> tuple[frozenset[str], tuple[Beat, ...], tuple[str, ...]]:
-    """Return the flags, the beats and the roles to be drawn, for a plot and a bit set of flags."""
+def _script(number: int, drawn: int, child: bool) -> _Script:
+    """Return the script for the number of a plot and a bit set of flags."""
     names = {name for (bit, _), name in zip(_FLAG_ODDS, _FLAGS, strict=True) if drawn & bit}
     if "bad" in names:
         names.discard("twist")
     flags = frozenset(names | {"child" if child else "animal"})
-    beats = beats_for(plot.paragraphs, flags)
-    return flags, beats, tuple(sorted({role_of(slot) for slot in slots_in(beats)} & _roles()))
+    beats = beats_for(PLOTS[number].paragraphs, flags)
+    roles = sorted({role_of(slot) for slot in slots_for(PLOTS[number].paragraphs, flags)} & _roles())
+    decks = {sex: [_deck(role, sex, not child) for role in roles] for sex in cast.SEXES}
+    sized = {sex: tuple((rows, len(rows)) for rows in found) for sex, found in decks.items()}
+    return _Script(PLOTS[number], flags, beats, sized)
+
+
+@cache
+def _person(number: int, sex: str, kind: str, prefix: str) -> Words:
+    """Return the slots of `cast.person_slots` that the plot of this number has, a few of many, and the pronoun."""
+    used = _plot_slots(number).union(_PEOPLE)
+    return {slot: word for slot, word in _person_slots(sex, kind, prefix).items() if slot in used}
+
+
+_person_slots = cache(cast.person_slots)
+
+
+@cache
+def _plot_slots(number: int) -> frozenset[str]:
+    return frozenset().union(*(beat.slots for beats in PLOTS[number].paragraphs for beat in beats))
 
 
 @cache
@@ -173,8 +202,8 @@ def _roles() -> frozenset[str]:
 @cache
 def _all_slots() -> frozenset[str]:
     """Return every slot of every plot, and those that `plan_of` needs."""
-    used = slots_in(tuple(compiled(beat.lines, " ") for plot in PLOTS for beats in plot.paragraphs for beat in beats))
-    return frozenset(used | {f"{{{plot.noun}{column}}}" for plot in PLOTS for column in ("", ".adj")})
+    nouns = {f"{{{plot.noun}{column}}}" for plot in PLOTS for column in ("", ".adj")}
+    return frozenset(nouns.union(*map(_plot_slots, range(len(PLOTS)))))
 
 
 @cache

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 
 Row = dict[str, str]
@@ -125,6 +125,7 @@ def table(header: str, text: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+@cache
 def role_of(slot: str) -> str:
     """Return the role of a slot, with its number if it has one: `beast2` for `{A Beast2.sound}`."""
     match = _SLOT_PARTS.fullmatch(slot)
@@ -151,7 +152,8 @@ def fill(slot: str, row: Row, hero: dict[str, str]) -> str:
         word = {"s": plural, "ed": past, "ing": gerund}[column](word)
     else:
         raise ValueError(f"{slot}: no column {column!r} in {row}")
-    word = "".join(hero.get(piece, piece) for piece in SLOT.split(word))
+    if "{" in word:
+        word = "".join(hero.get(piece, piece) for piece in SLOT.split(word))
     if article:
         word = with_article(word)
     return capital(word) if article == "A" or role[0].isupper() else word
@@ -171,6 +173,11 @@ class BeatText:
     lines: tuple[str, ...]
     wants: frozenset[str] = frozenset()
     shuns: frozenset[str] = frozenset()
+
+    @cached_property
+    def slots(self) -> frozenset[str]:
+        """Every slot of its lines."""
+        return frozenset(slot for line in self.lines for slot in SLOT.findall(line))
 
     def fits(self, flags: frozenset[str]) -> bool:
         """Whether a story with these flags (drawn features, kind of hero) has this beat."""
@@ -220,6 +227,6 @@ def beats_for(paragraphs: Paragraphs, flags: frozenset[str]) -> tuple[Beat, ...]
     return tuple(beats)
 
 
-def slots_in(beats: tuple[Beat, ...]) -> set[str]:
-    """Return every slot of these beats."""
-    return {piece for beat in beats for ways in beat for way in ways for piece in way if piece.startswith("{")}
+def slots_for(paragraphs: Paragraphs, flags: frozenset[str]) -> frozenset[str]:
+    """Return every slot of a story with these flags."""
+    return frozenset().union(*(beat.slots for paragraph in paragraphs for beat in paragraph if beat.fits(flags)))

@@ -1,0 +1,59 @@
+"""Models of MLflow's registry: their files by an address such as models:/NAME@ALIAS.
+
+mlflow is imported inside functions only, because the import takes seconds.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tinystories.common.errors import UserError
+from tinystories.common.urls import shown_address, store_problem
+from tinystories.tracking.mlflow_run import error_summary
+from tinystories.tracking.mlflow_store import configure_client, connect, sqlite_path
+
+SCHEME = "models:"
+_ADDRESS = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<version>\d+))")
+_CALL_TIMEOUT = 10  # seconds to wait for a server's answer
+
+
+@contextmanager
+def model_files(address: str, uri: str) -> Iterator[Path]:
+    """Download a registered model; its directory is there as long as the block runs. `uri`: of the MLflow store.
+
+    Errors: UserError where the address has another form, or the registry does not have it or does not answer.
+    """
+    parts = _ADDRESS.fullmatch(address)
+    if not parts:
+        raise UserError(f"{address}: no model's address; it should be models:/NAME@ALIAS or models:/NAME/VERSION")
+    shown = shown_address(uri)
+    if problem := store_problem(uri):
+        raise UserError(f"MLFLOW_TRACKING_URI is {shown!r}; it {problem}")
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            file = sqlite_path(uri) if uri.startswith("sqlite") else None
+            if file and not file.exists():  # MLflow would create it
+                raise UserError("no such file; nothing has been recorded there")
+            files = _download(uri, parts, directory)
+        except Exception as error:
+            raise UserError(f"{address} from MLflow at {shown}: {error_summary(error)}") from None
+        yield files
+
+
+def _download(uri: str, parts: re.Match[str], directory: str) -> Path:
+    configure_client(_CALL_TIMEOUT)
+    from mlflow.artifacts import download_artifacts
+
+    client = connect(uri)
+    version = parts["version"] or client.get_model_version_by_alias(parts["name"], parts["alias"]).version
+    location = _location(client, client.get_model_version_download_uri(parts["name"], version))
+    return Path(download_artifacts(artifact_uri=location, dst_path=directory, tracking_uri=uri))
+
+
+def _location(client: Any, source: str) -> str:
+    """Where the files are; a version may name a logged model (models:/ID) instead."""
+    found = re.fullmatch(r"models:/(m-\w+)", source)
+    return str(client.get_logged_model(found[1]).artifact_location) if found else source

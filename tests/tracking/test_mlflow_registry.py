@@ -1,0 +1,80 @@
+"""A model's files by its address in the registry: a real sqlite store, and stores that do not answer."""
+
+import shutil
+import socket
+
+import pytest
+
+from tests.support.checkpoints import checkpoint
+from tinystories.api.source import read_model
+from tinystories.common.errors import UserError
+from tinystories.tracking.mlflow_registry import model_files
+from tinystories.tracking.mlflow_store import connect, tracking_uri
+
+__all__ = ["checkpoint"]
+
+
+@pytest.fixture
+def registry(root, checkpoint, monkeypatch):
+    """A store in which the checkpoint is version 1 of a model, with an alias. Returns the store's address."""
+    monkeypatch.chdir(root)
+    uri = tracking_uri("", root)
+    client = connect(uri)
+    run = client.create_run(client.create_experiment("stories"))
+    client.log_artifacts(run.info.run_id, str(checkpoint), "model/artifacts/checkpoint")
+    client.create_registered_model("story teller")
+    client.create_model_version("story teller", f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias("story teller", "champion", "1")
+    return uri
+
+
+@pytest.mark.parametrize("address", ["models:/story teller@champion", "models:/story teller/1"])
+def test_model_files_holds_the_files(registry, checkpoint, address):
+    with model_files(address, registry) as files:
+        found = files / "artifacts/checkpoint/model.safetensors"
+        assert found.read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    assert not files.exists(), "only as long as they are needed"
+    gpt, _, generation = read_model(address)
+    assert gpt.vocab_size == 300 and generation["eos_token_id"] == 0
+
+
+def refusal(address: str, uri: str) -> str:
+    with pytest.raises(UserError) as error, model_files(address, uri):
+        pass
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_model_files_refuses_what_is_not_there(registry, root):
+    assert "alias nobody not found" in refusal("models:/story teller@nobody", registry)
+    assert "version=9) not found" in refusal("models:/story teller/9", registry)
+    assert "name=other not found" in refusal("models:/other@champion", registry)
+    for address in ("models:/story", "models:/a/b", "models:/a@b/c", "models:x"):
+        assert "it should be models:/NAME@ALIAS or models:/NAME/VERSION" in refusal(address, registry)
+    (root / "mlflow.db").unlink()
+    assert "no such file; nothing has been recorded there" in refusal("models:/a@b", registry)
+    assert not (root / "mlflow.db").exists()
+
+
+def test_model_files_refuses_a_server_that_does_not_answer(root, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    said = refusal("models:/a@b", f"http://user:secret@127.0.0.1:{port}")
+    assert said.startswith(f"models:/a@b from MLflow at http://127.0.0.1:{port}: ") and "secret" not in said
+
+
+def test_read_model_names_the_address_in_a_refusal(registry, checkpoint, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    shutil.copy(checkpoint / "config.json", tmp_path / "half")
+    client = connect(registry)
+    for name in ("half", "empty"):
+        client.create_model_version("story teller", (tmp_path / name).as_uri())
+    for address, words in {
+        "models:/story teller/2": "models:/story teller/2/model.safetensors: no such file",
+        "models:/story teller/3": "models:/story teller/3: 0 checkpoints among its files",
+    }.items():
+        with pytest.raises(UserError) as error:
+            read_model(address)
+        assert str(error.value).startswith(words)
