@@ -38,17 +38,17 @@ def test_write_model_card_holds_no_times_and_no_machine(run, params):
 
 
 @pytest.mark.parametrize(
-    ("source", "licence", "words"),
+    ("source", "datasets", "words"),
     [
-        ("tinystories", "cdla-sharing-1.0", "CDLA-Sharing-1.0"),
+        ("tinystories", ["roneneldan/TinyStories"], "CDLA-Sharing-1.0"),
         ("embedded", None, "project's own generator"),
         ("files", None, "has to know what their licence allows"),
     ],
 )
-def test_write_model_card_names_the_licence(run, params, source, licence, words):
+def test_write_model_card_names_the_licence(run, params, source, datasets, words):
     Manifest.read().model_copy(update={"source": source, "detail": {}}).write()
     text = card(params)
     head = yaml.safe_load(text.split("---")[1])
     assert head["pipeline_tag"] == "text-generation"
-    assert head.get("license") == licence
+    assert head.get("datasets") == datasets
     assert words in text
