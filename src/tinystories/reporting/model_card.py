@@ -15,8 +15,8 @@ _OFFICIAL = "roneneldan/TinyStories"  # on the Hugging Face hub
 _LICENCES = {
     "tinystories": f"The stories are those of [TinyStories](https://huggingface.co/datasets/{_OFFICIAL}) (Eldan & Li "
     "2023, arXiv 2305.07759), written by GPT-4 and in edition v1 by GPT-3.5 too, under the Community Data License "
-    "Agreement, Sharing, version 1.0 (CDLA-Sharing-1.0). That is the data's licence; under which one the model is passed "
-    "on, its maker decides.",
+    "Agreement, Sharing, version 1.0 (CDLA-Sharing-1.0). That is the data's licence; under which one the model is "
+    "passed on, its maker decides.",
     "embedded": "The stories come from this project's own generator, so nobody else has rights in them.",
     "files": "The documents are the user's own. Whoever passes the model on has to know what their licence allows.",
 }
