@@ -62,6 +62,8 @@ def test_load_takes_sampling_from_the_checkpoint(checkpoint, tmp_path):
     model = tinystories.load(copy)
     assert model.sampling == tinystories.Sampling(top_k=1, top_p=1.0, temperature=0.5)
     assert model.generate("One", seed=1, length=5) == model.generate("One", seed=2, length=5)
+    (copy / "generation_config.json").write_text('{"top_k": 0}')
+    assert "generation_config.json: top_k is 0; it should be" in refusal(copy)
     (copy / "generation_config.json").unlink()
     assert tinystories.load(copy).sampling == tinystories.Sampling(40, 1.0, 1.0)
 

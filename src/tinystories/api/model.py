@@ -22,7 +22,11 @@ def load(source: str | os.PathLike[str] = "models/checkpoint") -> "Model":
     """
     limit_threads()
     gpt, tokenizer, generation = read_model(os.fspath(source))
-    return Model(gpt.inference_copy(), tokenizer, Sampling().changed(generation))
+    try:
+        sampling = Sampling().changed(generation)
+    except UserError as error:
+        raise UserError(f"{source}/generation_config.json: {error}") from None
+    return Model(gpt.inference_copy(), tokenizer, sampling)
 
 
 class Model:

@@ -36,9 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", default="models/checkpoint", help="a checkpoint directory or models:/NAME@ALIAS (%(default)s)")
     add("-n", type=int, default=1, metavar="N", help="draw this many stories side by side (1)")
     add("--length", type=int, default=500, metavar="N", help="stop after this many tokens (%(default)s), or the end")
-    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens; 1 always takes the likeliest")
-    add("--top-p", type=float, metavar="P", help="and of these, from the likeliest that have this share together")
-    add("--temperature", type=float, metavar="T", help="above 1 more daring, below 1 safer, 0 always the likeliest")
+    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (the checkpoint's own, else 40)")
+    add("--top-p", type=float, metavar="P", help="of these, the likeliest that together have this share (1)")
+    add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="higher is more daring, 0 the likeliest (its own, else 1)",
+    )
     add("--seed", type=int, metavar="N", help="the same seed gives the same story")
     add("--json", action="store_true", help="a line of JSON for each story: prompt, text, seed, tokens, ended")
 

@@ -60,6 +60,7 @@ _JSON_OBJECT = re.compile(rf"\{{\s*{_STRING}\s*:")
 _JSON_ARRAY = re.compile(rf"\[\s*(?:\{{\s*{_STRING}\s*:|{_STRING}\s*,\s*{_STRING}\s*[,\]])")
 _MARKUP = re.compile(r"<(!doctype\s+html|html|\?xml)[\s>]", re.IGNORECASE)
 _SEPARATOR_LINE = re.compile(rf"^[ \t]*{re.escape(SEPARATOR)}[ \t]*\r?$", re.MULTILINE)
+_QUOTED_CELL = re.compile(r'"(?:[^"]|""){20,}"\r?\n')
 
 
 def advice(look: Look, name: str, compression: str, packed: bool = True) -> str:
@@ -181,8 +182,8 @@ def _table(text: str, column: str) -> Look | None:
             continue
         if not all(rows[0]) or any(cell.startswith(" ") for row in rows for cell in row):  # prose
             continue
-        # One column: a story may have a line that is a word. The cells of a table are quoted where they have commas.
-        if len(rows[0]) > 1 or text.split("\n", 1)[1].startswith('"'):
+        # One column: a story may begin with a line that is a word, and go on with a quote.
+        if len(rows[0]) > 1 or _QUOTED_CELL.match(text.partition("\n")[2]):
             return Look(name, ending=f".{name.lower()}")
     return None
 
