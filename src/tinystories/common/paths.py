@@ -30,6 +30,7 @@ EVALUATION = Path("reports/evaluate.json")
 STORIES = Path("reports/stories.json")
 PLOT = Path("reports/plot.png")
 REPORT = Path("reports/report.md")
+MODEL_CARD = Path("reports/model_card.md")
 RECEIPT = Path("reports/publish.json")
 
 
