@@ -33,6 +33,7 @@ EXEMPT = {
     "common/files.py": "writes files whole",
     "common/mlflow_limits.py": "what MLflow takes",
     "common/params_file.py": "reads params.yaml, whose values are in the key",
+    "common/parent_shape.py": "refuses a parent; the weights of one are in the key",
     "common/paths.py": "names of files",
     "common/reading.py": "parses files, or refuses them",
     "common/signals.py": "when to stop, not what comes out",
@@ -78,6 +79,7 @@ WITH_EFFECT = {
 }
 WITHOUT_EFFECT = {
     "train.save_every": 1.0,
+    "train.init_from": "data/own/parent/model",  # a place; the weights there are in the key
     "train.device": "auto",  # what they resolve to is in the key, not what was asked for
     "train.precision": "auto",
     "train.compile": "off",
