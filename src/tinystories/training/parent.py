@@ -21,7 +21,8 @@ def read_parent(params: Params) -> Parent | None:
     parent, init_from = ParentRecord.read().parent, params.train.init_from
     if (parent.init_from if parent else "") != init_from:
         raise UserError(
-            f"{paths.PARENT_RECORD}: not of train.init_from ({init_from or 'empty'}); run the stage train_tokenizer again"
+            f"{paths.PARENT_RECORD}: not of what train.init_from is, {init_from!r}; "
+            "run the stage that writes it again (dvc repro -f -s train_tokenizer)"
         )
     if parent:
         refuse_other_shape(params, paths.PARENT)
@@ -36,6 +37,6 @@ def start_from(parent: Parent, step: TrainStep, data: TrainingData, on_step: Cal
     step.start_from(load_checkpoint(paths.PARENT))
     valid = step.evaluate_loss(data.valid, data.meta.valid.bytes, on_step)
     info(
-        f"Going on from {parent.init_from}: before training, valid loss {valid.loss:.4f} (PPL {valid.perplexity:,.2f}), "
-        f"{valid.bits_per_byte:.4f} bits per byte"
+        f"Going on from {parent.init_from}: before training, valid loss {valid.loss:.4f} "
+        f"(PPL {valid.perplexity:,.2f}), {valid.bits_per_byte:.4f} bits per byte"
     )
