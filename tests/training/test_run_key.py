@@ -14,7 +14,11 @@ from tinystories.training import run_key as module
 from tinystories.training.conditions import Conditions
 from tinystories.training.run_key import CODE, PACKAGE, code_files, training_identity, training_key
 
-TRACKING = [path.stem for path in (ROOT / "src/tinystories/tracking").glob("[a-z]*.py")]
+TRACKING = [
+    path.stem
+    for path in closure(ROOT / "stages/train.py")
+    if path.parent == ROOT / "src/tinystories/tracking" and not is_empty(path)
+]
 CPU: Conditions = {"device": "cpu", "precision": "fp32", "compiled": False, "torch": "2.13.0", "threads": 2}
 META = TokenMeta(
     vocab_size=300,
