@@ -24,11 +24,11 @@ def test_dvc_watches_the_parent(finished: Repository, tmp_path):
     assert first["parent"]["init_from"] == PLACE
     tags = [run.data.tags for run in repository.runs() if run.info.run_id == first["run_id"]]
     assert [tag["pipeline.parent"] for tag in tags] == [PLACE]
-    assert "up to date" in repository.run("dvc", "status", "train")
+    assert "up to date" in repository.run("dvc", "status", "train_tokenizer", "train")
 
     shutil.rmtree(place)
     shutil.copytree(checkpoint, place)
-    status = json.loads(repository.run("dvc", "status", "--json", "train"))
+    status = json.loads(repository.run("dvc", "status", "--json", "train_tokenizer"))
     assert status == {"train_tokenizer": [{"changed deps": {"data/own/parent": "modified"}}]}
     repository.run("dvc", "repro", "train")
     second = repository.read("models/run.json")
