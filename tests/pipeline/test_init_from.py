@@ -33,7 +33,3 @@ def test_dvc_watches_the_parent(finished: Repository, tmp_path):
     repository.run("dvc", "repro", "train")
     second = repository.read("models/run.json")
     assert second["parent"]["sha256"] != first["parent"]["sha256"] and second["key"] != first["key"]
-
-    repository.run("dvc", "exp", "run", "-S", "train.init_from=", "train")
-    again = repository.read("models/run.json")
-    assert again["parent"] is None and again["key"] == finished.read("models/run.json")["key"]
