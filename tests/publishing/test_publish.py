@@ -46,8 +46,8 @@ def test_publish_creates_the_whole_run(root, files):
     assert run.data.tags["pipeline.parent"] == "models:/tinystories@champion"
     assert run.data.tags["pipeline.parent_sha256"] == "c" * 64
     assert artifacts(client, run_id) == [
-        "checkpoint/config.json", "checkpoint/model.safetensors", "data.json", "epochs.csv", "epochs.json",
-        "evaluate.json", "history.csv", "params.yaml", "plot.png", "report.md", "samples/epoch_1.md",
+        "checkpoint/README.md", "checkpoint/config.json", "checkpoint/model.safetensors", "data.json", "epochs.csv",
+        "epochs.json", "evaluate.json", "history.csv", "params.yaml", "plot.png", "report.md", "samples/epoch_1.md",
         "samples/final.md", "train.json",
     ]  # fmt: skip
     assert (root / "mlartifacts" / run_id / "artifacts" / "samples" / "final.md").read_text() == "The end"

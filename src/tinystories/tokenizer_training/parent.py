@@ -33,7 +33,8 @@ def prepare_tokenizer(params: Params) -> None:
 
 def _take_over(params: Params) -> Parent:
     """Copy weights and tokenizer. The training reads the copy alone: an alias that moves meanwhile changes nothing."""
-    from tinystories.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint  # torch takes seconds to import
+    from tinystories.model.checkpoint import load_checkpoint, save_checkpoint  # torch takes seconds to import
+    from tinystories.model.stored_weights import WEIGHTS
 
     init_from = params.train.init_from
     with _checkpoint_directory(params) as directory:
