@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import GPT2Config
+import torch
+from transformers import AutoTokenizer, GPT2Config, Qwen3ForCausalLM
 
 from tests.support.checkpoints import checkpoint
 from tinystories.common import paths
@@ -14,6 +15,7 @@ from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params
 from tinystories.corpus.stories import write_stories
+from tinystories.model.checkpoint import load_checkpoint
 from tinystories.sources.prepare import prepare
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 from tinystories.tokenizer_training.parent import prepare_tokenizer
@@ -53,6 +55,19 @@ def test_prepare_tokenizer_without_a_parent_keeps_no_copy(parent, small_params, 
     prepare_tokenizer(going_on_from(small_params, ""))
     assert ParentRecord.read().parent is None and not paths.PARENT.exists()
     assert json.loads(paths.TOKENIZER.read_text()) == json.loads(tokenizer.to_str())
+
+
+def test_prepare_tokenizer_takes_what_transformers_wrote(parent, small_params, tokenizer_file):
+    before = sha256_of(parent / "model.safetensors")
+    model, tokenizer = Qwen3ForCausalLM.from_pretrained(parent), AutoTokenizer.from_pretrained(parent)
+    model.model.norm.weight.data += 1
+    model.save_pretrained(parent)
+    tokenizer.save_pretrained(parent)
+    prepare_tokenizer(going_on_from(small_params, PLACE))
+    assert paths.TOKENIZER.read_bytes() == tokenizer_file.read_bytes()
+    record = ParentRecord.read().parent
+    assert record and record.sha256 != before
+    assert torch.equal(load_checkpoint(paths.PARENT).final_norm, model.model.norm.weight)
 
 
 def refusal(params: Params) -> str:
