@@ -1,4 +1,4 @@
-"""Stage `train_tokenizer`: train the tokenizer on the training stories (params: tokenizer)."""
+"""Stage `train_tokenizer`: train the tokenizer, or take over the parent's (params: tokenizer, train.init_from)."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ from tinystories.common.stage import run_stage
 
 def main(params: Params) -> None:
     check_engine(params.data.engine)  # before work that the stage tokenize_to_memmap would find done in vain
-    from tinystories.tokenizer_training.bpe import train_and_save  # slow to import: the parameters are checked first
+    from tinystories.tokenizer_training.parent import prepare_tokenizer  # slow to import: the parameters come first
 
-    train_and_save(params)
+    prepare_tokenizer(params)
 
 
 if __name__ == "__main__":

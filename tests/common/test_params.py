@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.params import COMMITTED, lines_by_key, load, put
+from tests.support.params import COMMITTED, lines_by_key, load, put, refusal
 from tests.support.repository import ROOT
 from tinystories.common.params_file import load_params
 
@@ -88,6 +88,10 @@ GOOD = [
     ("sample.prompts", "[]", ()),
     ("sample.prompts", '["a \\"quoted\\" 🐉"]', ('a "quoted" 🐉',)),
     ("sample.prompts", "[No, yes, 2:08, 1.2.3]", ("No", "yes", "2:08", "1.2.3")),
+    ("train.init_from", "", ""),  # null
+    ("train.init_from", "data/own/parent/my model", "data/own/parent/my model"),
+    ("train.init_from", "models:/my model/12", "models:/my model/12"),
+    ("train.init_from", "models:/tinystories@champion", "models:/tinystories@champion"),
     ("mlflow.experiment", "off", "off"),  # as DVC writes it for -S mlflow.experiment=off
     ("mlflow.experiment", "'0200'", "0200"),
     ("mlflow.tracking_uri", "https://example.org", "https://example.org"),
@@ -101,6 +105,24 @@ def test_load_params_takes_good_value(tmp_path, key, text, value):
         found = getattr(found, part)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("place", ["models/checkpoint", "/m/a b", "data/own/parent/../../../models/checkpoint"])
+def test_train_init_from_refuses_what_dvc_does_not_watch(tmp_path, place):
+    """And the pipeline's own outputs, which DVC deletes before the stage runs."""
+    name = place.split("/")[-1]
+    quoted = f"'{place}'" if " " in place else place
+    assert refusal(tmp_path, put("train.init_from", place)) == (
+        f"train.init_from is {place!r}; it should be empty, models:/NAME@ALIAS, or a directory in data/own/parent, "
+        f"where DVC watches it; run: cp -r {quoted} data/own/parent/ and give train.init_from=data/own/parent/{name}"
+    )
+
+
+@pytest.mark.parametrize("address", ["https://bob:S3cret@host/m", "models:/a", "models:/a@b/c", "s3://a/b"])
+def test_train_init_from_refuses_other_addresses(tmp_path, address):
+    said = refusal(tmp_path, put("train.init_from", address))
+    assert "it should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a directory in data/own/parent" in said
+    assert "S3cret" not in said and "cp -r" not in said
 
 
 def test_train_phases_may_fill_the_training(tmp_path):

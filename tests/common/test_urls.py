@@ -71,6 +71,13 @@ def test_redact_any_password(front, password):
     assert not set("XYZ") & set(said)
 
 
+def test_redact_leaves_registered_models():
+    assert (
+        redact("from models:/tinystories@champion to models:/a/1") == "from models:/tinystories@champion to models:/a/1"
+    )
+    assert "S3" not in redact("models://S3:S3cret@host") + redact("models:/S3:x@host")
+
+
 def test_redact_long_words_fast():
     for word in ("a" * 10**6, "ab:" * 10**5, "a/b:" * 10**5, "a.b+" * 10**5):
         assert redact(word) == word

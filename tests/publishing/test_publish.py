@@ -43,6 +43,8 @@ def test_publish_creates_the_whole_run(root, files):
     assert run.data.tags["mlflow.note.content"] == "**The run**\n\nIt went well.\n"  # no heading: MLflow overprints it
     assert run.data.tags["mlflow.source.git.commit"] == ENVIRONMENT["git_commit"]
     assert run.data.tags["environment.device"] == "cpu"
+    assert run.data.tags["pipeline.parent"] == "models:/tinystories@champion"
+    assert run.data.tags["pipeline.parent_sha256"] == "c" * 64
     assert artifacts(client, run_id) == [
         "checkpoint/README.md", "checkpoint/config.json", "checkpoint/model.safetensors", "data.json", "epochs.csv",
         "epochs.json", "evaluate.json", "history.csv", "params.yaml", "plot.png", "report.md", "samples/epoch_1.md",

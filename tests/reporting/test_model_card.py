@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tinystories.common import paths
-from tinystories.common.artifacts import Manifest
+from tinystories.common.artifacts import Manifest, Parent, Run
 from tinystories.common.params import Params
 from tinystories.reporting.model_card import write_model_card
 
@@ -29,6 +29,15 @@ def test_write_model_card_has_what_a_user_needs(run, params):
     ):
         assert part in text
     assert "secret" not in text
+
+
+def test_write_model_card_names_the_parent(run, params):
+    assert "its weights were trained from nothing." in card(params)
+    parent = Parent(init_from="models:/tinystories@champion", sha256="ab" * 32)
+    Run.read().model_copy(update={"parent": parent}).write()
+    text = card(params)
+    assert "went on from another model, `models:/tinystories@champion` (sha256 of its weights abababababababab)" in text
+    assert "from nothing" not in text
 
 
 def test_write_model_card_holds_no_times_and_no_machine(run, params):

@@ -20,7 +20,7 @@ import pytest
 from tests.support.mlflow_runs import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, TRAIN_METRICS, change_run_file
 from tests.support.report_files import CORPUS, JUDGED
 from tinystories.common import paths
-from tinystories.common.artifacts import Environment, EpochRow, HistoryRow, Manifest, Run, StoryFile
+from tinystories.common.artifacts import Environment, EpochRow, HistoryRow, Manifest, Parent, Run, StoryFile
 from tinystories.tracking import async_logger, mlflow_store
 
 REPOSITORY = Path(__file__).parents[2]
@@ -76,6 +76,7 @@ def files(tmp_path, monkeypatch):
     Run(
         run_id=None, key=KEY, name=None, started="2026-11-02T10:00:00+00:00", ended="2026-11-02T10:00:12+00:00",
         environment=Environment.model_validate(ENVIRONMENT),
+        parent=Parent(init_from="models:/tinystories@champion", sha256="c" * 64),
     ).write()  # fmt: skip
     texts = {
         paths.REPORT: "# The run\n\nIt went well.\n",

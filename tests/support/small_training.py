@@ -5,6 +5,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tinystories.common import paths
+from tinystories.common.artifacts import ParentRecord
 from tinystories.encoding.writer import write_meta, write_tokens
 from tinystories.tokenizer_training.bpe import save_tokenizer
 
@@ -33,3 +34,4 @@ def lay_out_tokens(stories: list[str], tokenizer: Tokenizer) -> None:
     save_tokenizer(tokenizer, paths.TOKENIZER)
     train, valid = (write_tokens(stories, tokenizer, path, 1) for path in (paths.TOKENS_TRAIN, paths.TOKENS_VALID))
     write_meta(tokenizer, train, valid)
+    ParentRecord(parent=None).write()

@@ -7,7 +7,11 @@ import pytest
 
 from tests.support.checkpoints import checkpoint
 from tinystories.api.source import read_model
+from tinystories.common import paths
+from tinystories.common.artifacts import ParentRecord
 from tinystories.common.errors import UserError
+from tinystories.common.files import sha256_of
+from tinystories.tokenizer_training.parent import prepare_tokenizer
 from tinystories.tracking.mlflow_registry import model_files
 from tinystories.tracking.mlflow_store import connect, tracking_uri
 
@@ -78,3 +82,26 @@ def test_read_model_names_the_address_in_a_refusal(registry, checkpoint, tmp_pat
         with pytest.raises(UserError) as error:
             read_model(address)
         assert str(error.value).startswith(words)
+
+
+def test_prepare_tokenizer_takes_over_from_the_registry(registry, root, checkpoint, small_params):
+    """Also what is refused before any work: see tests/tokenizer_training/test_parent.py."""
+
+    def going_on_from(address, vocab_size=300):
+        train = small_params.train.model_copy(update={"init_from": address})
+        section = small_params.tokenizer.model_copy(update={"vocab_size": vocab_size})
+        return small_params.model_copy(update={"train": train, "tokenizer": section})
+
+    address = "models:/story teller@champion"
+    for params, words in (
+        (going_on_from("models:/story teller@nobody"), "models:/story teller@nobody from MLflow at sqlite:///"),
+        (going_on_from(address, 400), f"train.init_from is '{address}'; tokenizer.vocab_size is 400 and its own 300;"),
+    ):
+        with pytest.raises(UserError) as error:
+            prepare_tokenizer(params)
+        assert str(error.value).startswith(words)
+        assert not paths.TOKENIZER.exists()
+    prepare_tokenizer(going_on_from(address))
+    record = ParentRecord.read().parent
+    assert record and record.init_from == address
+    assert record.sha256 == sha256_of(checkpoint / "model.safetensors")

@@ -14,7 +14,11 @@ from tinystories.training import run_key as module
 from tinystories.training.conditions import Conditions
 from tinystories.training.run_key import CODE, PACKAGE, code_files, training_identity, training_key
 
-TRACKING = [path.stem for path in (ROOT / "src/tinystories/tracking").glob("[a-z]*.py")]
+TRACKING = [
+    path.stem
+    for path in closure(ROOT / "stages/train.py")
+    if path.parent == ROOT / "src/tinystories/tracking" and not is_empty(path)
+]
 CPU: Conditions = {"device": "cpu", "precision": "fp32", "compiled": False, "torch": "2.13.0", "threads": 2}
 META = TokenMeta(
     vocab_size=300,
@@ -33,6 +37,7 @@ EXEMPT = {
     "common/files.py": "writes files whole",
     "common/mlflow_limits.py": "what MLflow takes",
     "common/params_file.py": "reads params.yaml, whose values are in the key",
+    "common/parent_shape.py": "refuses a parent; the weights of one are in the key",
     "common/paths.py": "names of files",
     "common/reading.py": "parses files, or refuses them",
     "common/signals.py": "when to stop, not what comes out",
@@ -78,6 +83,7 @@ WITH_EFFECT = {
 }
 WITHOUT_EFFECT = {
     "train.save_every": 1.0,
+    "train.init_from": "data/own/parent/model",  # a place; the weights there are in the key
     "train.device": "auto",  # what they resolve to is in the key, not what was asked for
     "train.precision": "auto",
     "train.compile": "off",

@@ -30,20 +30,14 @@ def checkpoint_directory(source: str) -> Iterator[Path]:
         yield Path(source)
         return
     from tinystories.common.params_file import load_params
-    from tinystories.tracking.mlflow_registry import model_files
+    from tinystories.tracking.mlflow_registry import registered_checkpoint
     from tinystories.tracking.mlflow_store import tracking_uri
 
     root = paths.repository_root()
     parameters = root / paths.PARAMS
     configured = load_params(parameters).mlflow.tracking_uri if parameters.exists() else ""
-    with model_files(source, tracking_uri(configured, root)) as files:
-        found = sorted(path.parent for path in files.rglob("config.json"))
-        if len(found) != 1:
-            raise UserError(f"{source}: {len(found)} checkpoints among its files; it should have one")
-        try:
-            yield found[0]
-        except UserError as error:  # not the name of a temporary directory
-            raise UserError(str(error).replace(str(found[0]), source)) from None
+    with registered_checkpoint(source, tracking_uri(configured, root)) as directory:
+        yield directory
 
 
 def _read_checkpoint(directory: Path) -> "tuple[GPT, Tokenizer, dict[str, object]]":

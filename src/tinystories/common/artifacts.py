@@ -248,8 +248,23 @@ class Environment(Values):
     git_commit: str | None
 
 
+class Parent(Values):
+    """The model that a training goes on from: what `train.init_from` was, and sha256 of its weights in fp32."""
+
+    init_from: str
+    sha256: Sha256
+
+
+class ParentRecord(JsonFile):
+    """record.json: the model whose copy lies beside it. None where the training begins with random weights."""
+
+    PATH, STAGE = paths.PARENT_RECORD, "train_tokenizer"
+
+    parent: Parent | None
+
+
 class Run(JsonFile):
-    """The training as it ran: its key, its MLflow run, and what it ran on."""
+    """The training as it ran: its key, its MLflow run, what it ran on, and the model that it went on from."""
 
     PATH, STAGE = paths.RUN, "train"
 
@@ -259,6 +274,7 @@ class Run(JsonFile):
     started: Time
     ended: Time
     environment: Environment
+    parent: Parent | None = None
 
 
 class EpochIndex(JsonFile):

@@ -1,12 +1,15 @@
 """The typed schema of `params.yaml`, and the sizes derived from it."""
 
 import re
+import shlex
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from tinystories.common.mlflow_limits import MAX_EXPERIMENT_NAME
-from tinystories.common.urls import may_hold_credentials, store_problem
+from tinystories.common.paths import PARENTS
+from tinystories.common.urls import REGISTERED_MODEL, is_address, may_hold_credentials, store_problem
 
 MAX_VOCAB_SIZE = 65_536  # a token is stored in two bytes
 MIN_VOCAB_SIZE = 257  # 256 bytes and <|endoftext|>
@@ -52,6 +55,18 @@ def _no_credentials(alternative: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _is_parent(text: str) -> str:
+    path = PurePath(text)
+    if not text or REGISTERED_MODEL.fullmatch(text) or (path.is_relative_to(PARENTS) and ".." not in path.parts):
+        return text
+    if is_address(text) or may_hold_credentials(text):
+        raise ValueError(f"should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a directory in {PARENTS}")
+    raise ValueError(
+        f"should be empty, models:/NAME@ALIAS, or a directory in {PARENTS}, where DVC watches it; run: "
+        f"cp -r {shlex.quote(text)} {PARENTS}/ and give train.init_from={PARENTS / path.name}"
+    )
+
+
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -63,6 +78,10 @@ Experiment = Annotated[SingleLine, AfterValidator(_not_empty), AfterValidator(_m
 Stories = Annotated[SingleLine, _no_credentials("download the file (dvc import-url, curl), and give its path")]
 TrackingUri = Annotated[
     SingleLine, _no_credentials("the variable MLFLOW_TRACKING_URI may have them"), AfterValidator(_is_store)
+]
+
+Parent = Annotated[
+    SingleLine, AfterValidator(_is_parent), BeforeValidator(lambda value: "" if value is None else value)
 ]
 
 
@@ -176,6 +195,7 @@ class Train(_Section):
     deterministic: bool
     log_every: Count
     save_every: Annotated[float, Field(gt=0, le=1e6)]
+    init_from: Parent
 
     @model_validator(mode="before")
     @classmethod

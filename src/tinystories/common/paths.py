@@ -9,7 +9,10 @@ RAW_TRAIN = Path("data/raw/train.txt")
 RAW_VALID = Path("data/raw/valid.txt")
 RAW_MANIFEST = Path("data/raw/manifest.json")  # written last
 
+PARENTS = Path("data/own/parent")  # where a checkpoint directory that `train.init_from` names lies: DVC watches it
 TOKENIZER = Path("data/tokenizer/tokenizer.json")
+PARENT_RECORD = Path("data/tokenizer/parent/record.json")  # always there, so that the directory is never empty
+PARENT = Path("data/tokenizer/parent/checkpoint")  # the copy that the training begins from
 
 TOKENS_TRAIN = Path("data/tokens/train.bin")
 TOKENS_VALID = Path("data/tokens/valid.bin")

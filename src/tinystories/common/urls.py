@@ -9,6 +9,7 @@ _DATABASES = ("postgresql", "mysql", "mssql")  # with sqlite those that MLflow k
 _ADDRESS = re.compile(
     r"""(?<![\w+.-])[\w+.-]++://[^\s'"<>`]+ | (?<![^\s'"<>`])[^\s'"<>`:]{2,}+:[^\s'"<>`]*@[^\s'"<>`]*""", re.VERBOSE
 )
+REGISTERED_MODEL = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<version>\d+))")  # in MLflow
 _HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[^:/\[\]\s]*)(:\d*)?(/|$)")
 
 
@@ -77,6 +78,8 @@ def redact(text: str) -> str:
 
 
 def _redact_address(address: str) -> str:
+    if REGISTERED_MODEL.fullmatch(address):  # NAME@ALIAS, neither a user nor a password
+        return address
     scheme, separator, rest = address.partition("://")
     if not separator or not re.fullmatch(r"[\w+.-]+", scheme):  # `name:pass://word@host` has none
         return shown_address(address)

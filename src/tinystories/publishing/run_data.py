@@ -55,6 +55,7 @@ def read_run_data() -> RunData:
             for file, context in ((manifest.train, "training"), (manifest.valid, "validation"))
         ],
         report=_read_report(),
+        parent=run.parent,
     )
 
 

@@ -5,7 +5,7 @@ same training has the same card.
 """
 
 from tinystories.common import paths
-from tinystories.common.artifacts import Evaluation, Manifest, TrainMetrics
+from tinystories.common.artifacts import Evaluation, Manifest, Parent, Run, TrainMetrics
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
 from tinystories.reporting.markdown import flatten, table
@@ -34,7 +34,7 @@ def write_model_card(params: Params) -> None:
         "\n".join(["---", *hub, "---"]),
         f"# {run_title(params)}",
         f"A language model of {train.parameters:,} parameters that continues a text, made to write short stories. Its "
-        "architecture is Qwen3's, its weights were trained from nothing.",
+        f"architecture is Qwen3's, {_origin(Run.read().parent)}.",
         "## Use",
         _use(params),
         "## Results",
@@ -48,6 +48,15 @@ def write_model_card(params: Params) -> None:
         table(("key", "value"), flatten(shown)),
     ]
     write_text(paths.MODEL_CARD, "\n\n".join(filter(None, parts)) + "\n")
+
+
+def _origin(parent: Parent | None) -> str:
+    if parent is None:
+        return "its weights were trained from nothing"
+    return (
+        f"its training went on from another model, `{parent.init_from}` (sha256 of its weights {parent.sha256[:16]}), "
+        "whose stories and licence count as well"
+    )
 
 
 def _use(params: Params) -> str:

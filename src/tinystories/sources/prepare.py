@@ -2,6 +2,7 @@
 
 from tinystories.common.console import info, plural
 from tinystories.common.params import Params
+from tinystories.common.parent_shape import refuse_other_directory
 from tinystories.common.paths import RAW_MANIFEST
 
 
@@ -10,6 +11,7 @@ def prepare(params: Params) -> None:
 
     Errors: UserError where files, network or disk do not give the stories; then nothing half-written is left.
     """
+    refuse_other_directory(params)  # before minutes of work
     RAW_MANIFEST.unlink(missing_ok=True)  # it must never describe files that are about to change
     match params.data.source:  # a source's imports are slow, and only one is needed
         case "tinystories":

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow
+from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Parent
 from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.params import Params
 from tinystories.common.story_figures import StoryFigures
@@ -73,3 +73,8 @@ def environment_tags(environment: Mapping[str, object]) -> dict[str, str]:
     # MLflow's own name for the commit, which its pages show as the run's source.
     names = {"git_commit": "mlflow.source.git.commit"}
     return {names.get(key, f"environment.{key}"): str(value) for key, value in environment.items() if value is not None}
+
+
+def parent_tags(parent: Parent | None) -> dict[str, str]:
+    """Tags that name the model that the training went on from."""
+    return {"pipeline.parent": parent.init_from, "pipeline.parent_sha256": parent.sha256} if parent else {}

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tinystories.common.errors import UserError
-from tinystories.common.urls import shown_address, store_problem
+from tinystories.common.urls import REGISTERED_MODEL, shown_address, store_problem
 from tinystories.tracking.mlflow_run import error_summary
 from tinystories.tracking.mlflow_store import configure_client, connect, sqlite_path
 
 SCHEME = "models:"
-_ADDRESS = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<version>\d+))")
 _CALL_TIMEOUT = 10  # seconds to wait for a server's answer
 
 
@@ -26,7 +25,7 @@ def model_files(address: str, uri: str) -> Iterator[Path]:
 
     Errors: UserError where the address has another form, or the registry does not have it or does not answer.
     """
-    parts = _ADDRESS.fullmatch(address)
+    parts = REGISTERED_MODEL.fullmatch(address)
     if not parts:
         raise UserError(f"{address}: no model's address; it should be models:/NAME@ALIAS or models:/NAME/VERSION")
     shown = shown_address(uri)
@@ -41,6 +40,23 @@ def model_files(address: str, uri: str) -> Iterator[Path]:
         except Exception as error:
             raise UserError(f"{address} from MLflow at {shown}: {error_summary(error)}") from None
         yield files
+
+
+@contextmanager
+def registered_checkpoint(address: str, uri: str) -> Iterator[Path]:
+    """Download a registered model; its checkpoint directory is there as long as the block runs.
+
+    Errors: UserError as in `model_files`, and where there is no checkpoint, or more than one. An error of the block
+    names the address instead of a temporary directory.
+    """
+    with model_files(address, uri) as files:
+        found = sorted(path.parent for path in files.rglob("config.json"))
+        if len(found) != 1:
+            raise UserError(f"{address}: {len(found)} checkpoints among its files; it should have one")
+        try:
+            yield found[0]
+        except UserError as error:
+            raise UserError(str(error).replace(str(found[0]), address)) from None
 
 
 def _download(uri: str, parts: re.Match[str], directory: str) -> Path:

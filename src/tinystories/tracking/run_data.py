@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tinystories.common.artifacts import Parent
+
 
 class MetricPoint(NamedTuple):
     """One value of one metric. `timestamp`: milliseconds since 1970; `step`: optimizer steps done."""
@@ -38,6 +40,7 @@ class RunData:
     epoch_table: dict[str, list[Any]]  # `columns`, and `data` row by row
     datasets: list[Dataset]
     report: str
+    parent: Parent | None = None
 
     @property
     def points(self) -> list[MetricPoint]:

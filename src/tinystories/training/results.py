@@ -3,7 +3,7 @@
 import statistics
 
 from tinystories.common import paths
-from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Run, TrainMetrics
+from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Parent, Run, TrainMetrics
 from tinystories.model.checkpoint import copy_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.training.resume import ResumeCheckpoint, TrainerState
@@ -15,7 +15,9 @@ def write_tables(state: TrainerState) -> None:
     EpochRow.write_table(state.epochs)
 
 
-def write_results(state: TrainerState, model: GPT, checkpoint: ResumeCheckpoint, name: str | None) -> None:
+def write_results(
+    state: TrainerState, model: GPT, checkpoint: ResumeCheckpoint, name: str | None, parent: Parent | None
+) -> None:
     """Write everything. `state` is that of a finished training; `name` is the experiment's."""
     assert state.ended is not None
     write_tables(state)
@@ -32,6 +34,7 @@ def write_results(state: TrainerState, model: GPT, checkpoint: ResumeCheckpoint,
         started=state.started,
         ended=state.ended,
         environment=Environment.model_validate(state.environment),
+        parent=parent,
     ).write()
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from tinystories.common.artifacts import TokenMeta
+from tinystories.common.artifacts import Parent, TokenMeta
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params
 from tinystories.training.conditions import Conditions
@@ -22,17 +22,19 @@ CODE = (
 )  # fmt: skip
 
 # Parameters of `train` that do not decide the result, or whose resolved value is among the conditions.
-EXCLUDED = {"device", "precision", "compile", "save_every"}
+# `init_from` is a place; the weights that were there are in the key.
+EXCLUDED = {"device", "precision", "compile", "save_every", "init_from"}
 
 
-def training_identity(params: Params, meta: TokenMeta) -> str:
-    """Hash parameters, data and code: 64 hexadecimal digits."""
+def training_identity(params: Params, meta: TokenMeta, parent: Parent | None = None) -> str:
+    """Hash parameters, data, code and the weights that the training goes on from: 64 hexadecimal digits."""
     parts = {
         "seed": params.seed,
         "model": params.model.model_dump(),
         "train": params.train.model_dump(exclude=EXCLUDED),
         "tokens": [meta.tokenizer_sha256, meta.train.sha256, meta.valid.sha256, meta.valid.bytes],
         "code": {path.relative_to(PACKAGE).as_posix(): sha256_of(path) for path in code_files()},
+        **({"parent": parent.sha256} if parent else {}),
     }
     return _hash(parts)
 

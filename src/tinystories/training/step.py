@@ -121,6 +121,12 @@ class TrainStep:
             loss_sum = partial(self.model.loss, reduction="sum")
         return windows_loss(loss_sum, windows.to(self.loss_sum.device), 2 * self._train.batch_size)
 
+    def start_from(self, parent: GPT) -> None:
+        """Take over the weights of a model of the same shape, on the CPU in fp32. The optimizer begins as always."""
+        self.model.load_state_dict(parent.state_dict())
+        if self._gpu_step:
+            self._gpu_step.sync_compute_weights()
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors that the coming steps depend on, by name; they share memory with the training."""
         return {

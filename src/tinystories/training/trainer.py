@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import torch
@@ -19,12 +20,13 @@ from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.device import limit_threads, translate_device_errors
 from tinystories.tracking.async_logger import AsyncRunLogger
-from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_params, history_metrics
+from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_params, history_metrics, parent_tags
 from tinystories.tracking.mlflow_run import Status
 from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
 from tinystories.training.conditions import conditions_to_resume, find_conditions, use_threads
 from tinystories.training.data import TrainingData, open_data, warn_of_many_passes
+from tinystories.training.parent import read_parent, start_from
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.retention import prune
@@ -41,13 +43,13 @@ def train(params: Params, experiment: str | None) -> None:
     `experiment` names the MLflow run, if given.
     Errors: UserError for token files that do not match, a device that is missing or fails, a loss that is not finite.
     """
-    data = open_data(params.model.context_length)
+    data, parent = open_data(params.model.context_length), read_parent(params)
     limit_threads()
     if params.train.deterministic:
         set_determinism()
     backend = choose_backend(params, data.meta.vocab_size)
     tune_malloc()
-    states, identity = paths.training_states(), training_identity(params, data.meta)
+    states, identity = paths.training_states(), training_identity(params, data.meta, parent)
     conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
     use_threads(conditions)
     with lock_checkpoint(states, training_key(identity, conditions)) as checkpoint, GracefulShutdown() as stop:
@@ -55,15 +57,17 @@ def train(params: Params, experiment: str | None) -> None:
         state = _resume(checkpoint, step)
         if state is None:
             state = TrainerState(started=_now(), training=identity, conditions=dict(conditions))
+            if parent:
+                start_from(parent, step, data, stop.check)
         if state.ended is None:
             state.environment = {**describe_environment(backend), **conditions}
-            Trainer(params, data, step, checkpoint, state, stop).run(experiment)
+            Trainer(params, data, step, checkpoint, state, stop).run(experiment, parent_tags(parent))
         else:  # DVC could not record the results: they are written again, byte for byte
             info(
                 f"This training ended at {state.ended}, and its last state is kept: its results are written again from "
                 "that. To train it again: make clean-state, then the same command."
             )
-        write_results(state, step.model, checkpoint, experiment)
+        write_results(state, step.model, checkpoint, experiment, parent)
 
 
 def _resume(checkpoint: ResumeCheckpoint, step: TrainStep) -> TrainerState | None:
@@ -99,10 +103,10 @@ class Trainer:
         self._clock = time.monotonic() - state.seconds
         self._saved_at = time.monotonic()
 
-    def run(self, experiment: str | None) -> None:
+    def run(self, experiment: str | None, tags: Mapping[str, str]) -> None:
         """Train to the end and save the last state. Raises Stopped, with the state saved, after a signal."""
         state = self._state
-        self._logger = self._open_logger(experiment)
+        self._logger = self._open_logger(experiment, tags)
         status: Status = "FAILED"
         try:
             self._log_config()
@@ -125,7 +129,7 @@ class Trainer:
         self._checkpoint.save(self._step.state_dict(), state)
         prune(paths.training_states(), self._checkpoint.key)
 
-    def _open_logger(self, experiment: str | None) -> AsyncRunLogger:
+    def _open_logger(self, experiment: str | None, tags: Mapping[str, str]) -> AsyncRunLogger:
         params, root = self._params, paths.repository_root()
         return AsyncRunLogger(
             uri=tracking_uri(params.mlflow.tracking_uri, root),
@@ -135,7 +139,7 @@ class Trainer:
             run_id=self._state.run_id,
             name=experiment,
             params=flat_params(params),
-            tags=environment_tags(self._state.environment),
+            tags={**environment_tags(self._state.environment), **tags},
         )
 
     def _log_config(self) -> None:
