@@ -20,7 +20,7 @@ import pytest
 from tests.support.mlflow_runs import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, TRAIN_METRICS, change_run_file
 from tests.support.report_files import CORPUS
 from tinystories.common import paths
-from tinystories.common.artifacts import Environment, EpochRow, HistoryRow, Manifest, Run, StoryFile
+from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Manifest, Run, StoryFile
 from tinystories.tracking import async_logger, mlflow_store
 
 REPOSITORY = Path(__file__).parents[2]
@@ -65,6 +65,7 @@ def files(tmp_path, monkeypatch):
     EpochRow.write_table(EPOCHS)
     CORPUS.write()
     EVALUATION.write()
+    EpochIndex(epochs=[1, 2]).write()
     TRAIN_METRICS.write()
     Manifest(
         source="embedded",
@@ -83,6 +84,8 @@ def files(tmp_path, monkeypatch):
         paths.FINAL_SAMPLES: "The end",
         paths.CHECKPOINT / "config.json": '{"vocab_size": 10000}',
         paths.CHECKPOINT / "model.safetensors": "weights",
+        paths.epoch_checkpoint(1) / "config.json": '{"vocab_size": 10000}',
+        paths.epoch_checkpoint(1) / "model.safetensors": "weights of the first epoch",
     }
     for path, content in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
