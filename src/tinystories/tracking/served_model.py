@@ -4,6 +4,8 @@ MLflow copies this file next to each model that is logged, and runs it from ther
 ours is pickled. It needs the package `tinystories` in the environment that serves.
 """
 
+import re
+
 import mlflow
 from mlflow.exceptions import MlflowException
 
@@ -25,10 +27,15 @@ class StoryTeller(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         values = {name: value for name, value in (params or {}).items() if value is not None}
         if "max_new_tokens" in values:
             values["length"] = values.pop("max_new_tokens")
+        prompts = list(model_input["prompt"])
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise MlflowException.invalid_parameter_value(f"a prompt is {prompt!r}; it should be text")
         try:
-            return [prompt + self._model.generate(prompt, **values) for prompt in model_input["prompt"]]
-        except tinystories.UserError as error:  # answered with 400, not with a traceback
-            raise MlflowException.invalid_parameter_value(str(error)) from None
+            return [prompt + self._model.generate(prompt, **values) for prompt in prompts]
+        except tinystories.UserError as error:  # answered with 400 and this line; another would come with a traceback
+            said = re.sub(r"\Alength is", "max_new_tokens is", str(error))
+            raise MlflowException.invalid_parameter_value(said) from None
 
 
 mlflow.models.set_model(StoryTeller())
