@@ -65,7 +65,7 @@ def files(tmp_path, monkeypatch):
     EpochRow.write_table(EPOCHS)
     CORPUS.write()
     EVALUATION.write()
-    EpochIndex(epochs=[1, 2]).write()
+    EpochIndex(epochs=[2]).write()
     TRAIN_METRICS.write()
     Manifest(
         source="embedded",
@@ -84,8 +84,6 @@ def files(tmp_path, monkeypatch):
         paths.FINAL_SAMPLES: "The end",
         paths.CHECKPOINT / "config.json": '{"vocab_size": 10000}',
         paths.CHECKPOINT / "model.safetensors": "weights",
-        paths.epoch_checkpoint(1) / "config.json": '{"vocab_size": 10000}',
-        paths.epoch_checkpoint(1) / "model.safetensors": "weights of the first epoch",
     }
     for path, content in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)

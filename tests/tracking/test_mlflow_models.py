@@ -9,10 +9,19 @@ import pytest
 
 from tests.support.mlflow_runs import EPOCHS, change_run_file, client_of
 from tinystories.common import paths
+from tinystories.common.artifacts import EpochIndex
 from tinystories.common.errors import UserError
 from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking import mlflow_models
+
+
+@pytest.fixture(autouse=True)
+def first_epoch(files):
+    """The weights of the first epoch were kept, too."""
+    EpochIndex(epochs=[1, 2]).write()
+    paths.epoch_checkpoint(1).mkdir(parents=True)
+    (paths.epoch_checkpoint(1) / "model.safetensors").write_text("weights of the first epoch")
 
 
 def models(root, **search):

@@ -99,7 +99,7 @@ def test_champion_is_served_over_http(served: str, checkpoint: Path) -> None:
         '{"inputs": {"beginning": ["x"]}}': "prompt",
         "{}": "must be a JSON dictionary with exactly one of the input fields",
         "no JSON": "JSON",
-        '{"dataframe_split": {"columns": ["prompt"], "data": [["\\ud800"]]}}': "not UTF-8",
+        '{"dataframe_split": {"columns": ["prompt"], "data": [["\\ud800"]]}}': "surrogates not allowed",
     }
     for body, words in refused.items():
         code, said = ask(served, body)

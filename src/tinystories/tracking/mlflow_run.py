@@ -8,6 +8,7 @@ import re
 import textwrap
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +57,22 @@ class MlflowRun:
     def start(self) -> None:
         """Set the status RUNNING, also where the run had ended before, and the name: see `TrainingRuns.claim`."""
         self._runs.claim(self._run)
+
+    def monitor_system(self) -> Any:
+        """Start to log the use of CPU, memory, disk, network and, with nvidia-ml-py, GPU, every 10 s, from a thread.
+
+        Returns the monitor, whose `finish()` ends it. It ends by itself where MLflow fails.
+        """
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        class Monitor(SystemMetricsMonitor):  # type: ignore[misc]
+            def monitor(self) -> None:
+                with suppress(Exception):  # what this machine does not tell is not worth a traceback
+                    super().monitor()
+
+        monitor = Monitor(self.id, resume_logging=True, tracking_uri=self._client.tracking_uri)
+        monitor.start()
+        return monitor
 
     def log_metrics(self, points: Iterable[MetricPoint]) -> None:
         """Add the points of steps that the run lacks."""
