@@ -14,7 +14,7 @@ def main(params: Params) -> None:
     from tinystories.encoding.checks import check_corpus  # slow to import: the parameters are checked first
     from tinystories.encoding.writer import tokenize_to_memmap
 
-    tokenize_to_memmap()
+    tokenize_to_memmap(params.data.engine)
     check_corpus(params)
 
 

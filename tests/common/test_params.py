@@ -10,7 +10,7 @@ from tinystories.common.params_file import load_params
 
 CONTRACT = """
     seed
-    data.source data.tinystories.edition data.embedded.stories data.files.train
+    data.source data.engine data.tinystories.edition data.embedded.stories data.files.train
     data.files.valid data.files.column data.files.documents data.files.held_out
     tokenizer.vocab_size
     model.context_length model.embedding_size model.layers model.heads

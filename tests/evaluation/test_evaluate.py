@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.support.device_errors import CUDA_MEMORY, DEVICE_ERRORS
 from tests.support.wrong_inputs import TOKENS, Cases, flip_a_bit, refuses, replace_tokenizer
@@ -66,6 +67,19 @@ def test_evaluate_takes_inputs_that_match(no_scoring, small_params: Params):
     """So that each refusal above has the reason it gives."""
     with pytest.raises(pytest.fail.Exception, match="the scoring begins"):
         evaluate(small_params)
+
+
+@pytest.mark.filterwarnings("default")  # those of transformers
+def test_evaluate_scores_what_transformers_saved(small_params: Params):
+    evaluate(small_params)
+    own = paths.EVALUATION.read_text()
+    theirs = AutoModelForCausalLM.from_pretrained(paths.CHECKPOINT)
+    tokenizer = AutoTokenizer.from_pretrained(paths.CHECKPOINT)
+    theirs.save_pretrained(paths.CHECKPOINT)
+    tokenizer.save_pretrained(paths.CHECKPOINT)
+    paths.EVALUATION.unlink()
+    evaluate(small_params)
+    assert paths.EVALUATION.read_text() == own
 
 
 def test_evaluate_writes_the_samples_of_each_kept_epoch(small_params: Params, random_model, tokenizer):

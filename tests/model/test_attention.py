@@ -15,9 +15,9 @@ from tests.support.reading import read_on, read_whole
 from tinystories.common.params import ModelConfig
 from tinystories.inference.cpu_decoder import CpuDecoder
 from tinystories.model.cpu_kernels import compile_kernels
-from tinystories.model.norm import NORM_EPSILON
 from tinystories.model.ops import qk_norm_rope_attention
-from tinystories.model.rope import ROPE_THETA, rope_cos_sin
+from tinystories.model.rope import rope_cos_sin
+from tinystories.model.stock_config import NORM_EPSILON, ROPE_THETA
 
 BF16, FP32 = torch.bfloat16, torch.float32
 HEAD_SIZES = (16, 48)

@@ -100,6 +100,7 @@ RERUN = {
     "inference/generate.py": ["train", "evaluate"],
     "training/gpu/step.py": ["train"],
     "evaluation/evaluate.py": ["evaluate"],
+    "export/gguf.py": [],
     "tracking/run_choice.py": ["train", "publish"],
     "publishing/publish.py": ["publish"],
     "reporting/plot.py": ["plot"],

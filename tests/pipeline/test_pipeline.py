@@ -31,7 +31,7 @@ def test_repro_writes_every_file(finished: Repository) -> None:
         "models/epochs/index.json",
         "reports/data.json", "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md",
         "reports/samples/final.md", "reports/train.json", "reports/evaluate.json", "reports/plot.png",
-        "reports/report.md", "mlflow.db",
+        "reports/report.md", "reports/model_card.md", "mlflow.db",
     ):  # fmt: skip
         assert (finished.path / name).stat().st_size > 0, name
     epochs = pd.read_csv(finished.path / "reports/epochs.csv")
@@ -79,7 +79,8 @@ def test_mlflow_run_is_complete(finished: Repository) -> None:
     assert run.data.params["train.batch_size"] == "4"
     assert {
         "plot.png", "report.md", "epochs.csv", "history.csv", "samples/epoch_1.md", "samples/final.md",
-        "checkpoint/model.safetensors", "checkpoint/config.json", "checkpoint/tokenizer.json", "params.yaml",
+        "checkpoint/model.safetensors", "checkpoint/config.json", "checkpoint/tokenizer.json", "checkpoint/README.md",
+        "params.yaml",
     } <= finished.artifacts(run)  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def test_mlflow_run_is_complete(finished: Repository) -> None:
         ({"tokenizer__vocab_size": 390}, {"train_tokenizer", "plot", "publish"}),
         ({"data__embedded__stories": 310}, {"download", "plot", "publish"}),
         ({"data__tinystories__edition": "v1"}, {"plot", "publish"}),  # not the source that is used
+        ({"data__engine": "ray"}, {"plot", "publish"}),  # it changes no byte of stories or tokens
         ({"mlflow__experiment": "other"}, {"plot", "publish"}),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",

@@ -31,8 +31,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_TYPED = {
     r"rsync .*GPU:.*": "there is no second machine",
     r"scp .*GPU:.*": "there is no second machine",
+    r"pip install .*": "it is installed already",
 }
-PROGRAMS = re.compile(r"(?:\w+=\S+ )*(?:source|make|git|dvc|mlflow|python3?|pip|rsync|scp|ssh|curl|cd|cp)(?= |$)")
+PROGRAMS = re.compile(
+    r"(?:\w+=\S+ )*(?:source|make|git|dvc|mlflow|python3?|pip|rsync|scp|ssh|curl|cd|cp|tinystories)(?= |$)"
+)
 DONE = "the command ended with"
 LIMIT = 300.0  # seconds for one command
 
@@ -101,6 +104,9 @@ def install(repository: Repository) -> None:
     (packages / "here.pth").write_text("\n".join([str(repository.path / "src"), *here]) + "\n")
     for program in ("dvc", "mlflow"):
         (repository.path / ".venv/bin" / program).symlink_to(shutil.which(program) or program)
+    command = repository.path / ".venv/bin/tinystories"  # that of the environment may have another tree's code
+    command.write_text(f"#!/bin/sh\nexec '{repository.path}/.venv/bin/python' -m tinystories \"$@\"\n")
+    command.chmod(0o755)
     for stamp in (".installed", ".installed-dev"):
         (repository.path / ".venv" / stamp).touch()
 
@@ -122,9 +128,10 @@ def stand_in(repository: Repository, port: int) -> None:
     repository.environment["PATH"] = os.environ["PATH"]  # without the environment, until it is activated
     repository.environment.pop("PYTHONPATH", None)
     (repository.path / "my_stories").mkdir()
-    story = "{} went to the park. She saw a big tree, and was very happy.\n<|endoftext|>\n"
+    story = "{} went to the park. She saw {}, and was very happy.\n<|endoftext|>\n"
     names = [f"{first}{second}" for first in ("Ann", "Lil", "Zo", "To", "Sa") for second in map(chr, range(97, 123))]
-    (repository.path / "my_stories/one.txt").write_text("".join(story.format(name) * 3 for name in names))
+    stories = (story.format(name, what) for name in names for what in ("a big tree", "a ball", "the sun"))
+    (repository.path / "my_stories/one.txt").write_text("".join(stories))
 
 
 @contextmanager
@@ -164,12 +171,27 @@ def show_runs(terminal: Terminal, command: str, port: int) -> None:
     terminal.type("kill $!")
 
 
+def serve_model(terminal: Terminal, command: str, port: int) -> None:
+    """Start llama.cpp's server, which the commands after it ask."""
+    terminal.type(f"{command.partition('#')[0]} --port {port} > serve.log 2>&1 &")
+    for left in range(240, -1, -1):
+        if "Ctrl-C ends it." in terminal.type("cat serve.log"):
+            break
+        assert left, terminal.type("cat serve.log")
+        time.sleep(0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repository, dict[str, str]]:
     """A new repository in which all was typed, and what each command said."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, serve_port = free_port(), free_port()
     # Uncompiled: a process that compiles the kernels would do so for longer than it trains.
     repository = new_repository(tmp_path_factory.mktemp("walk") / "project", train__compile="off")
     install(repository)
@@ -180,8 +202,16 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repository, dict[s
             for command in typed():
                 if command.startswith("mlflow ui"):
                     show_runs(terminal, command, port)
+                elif command.startswith("tinystories serve"):
+                    serve_model(terminal, command, serve_port)
                 else:
-                    terminal.type(command.replace("https://example.org", address))
+                    at = command.replace("https://example.org", address).replace(
+                        "127.0.0.1:8080", f"127.0.0.1:{serve_port}"
+                    )
+                    said = terminal.type(at)
+                    if command.startswith("curl http://127.0.0.1:8080"):
+                        assert '"text_completion"' in said
+                        terminal.type("kill $!")
     finally:
         terminal.close()
     return repository, terminal.said

@@ -44,8 +44,8 @@ def test_publish_creates_the_whole_run(root, files):
     assert run.data.tags["mlflow.source.git.commit"] == ENVIRONMENT["git_commit"]
     assert run.data.tags["environment.device"] == "cpu"
     assert artifacts(client, run_id) == [
-        "checkpoint/config.json", "checkpoint/model.safetensors", "data.json", "epochs.csv", "epochs.json",
-        "evaluate.json", "history.csv", "params.yaml", "plot.png", "report.md", "samples/epoch_1.md",
+        "checkpoint/README.md", "checkpoint/config.json", "checkpoint/model.safetensors", "data.json", "epochs.csv",
+        "epochs.json", "evaluate.json", "history.csv", "params.yaml", "plot.png", "report.md", "samples/epoch_1.md",
         "samples/final.md", "train.json",
     ]  # fmt: skip
     assert (root / "mlartifacts" / run_id / "artifacts" / "samples" / "final.md").read_text() == "The end"

@@ -79,6 +79,7 @@ def files(tmp_path, monkeypatch):
     ).write()  # fmt: skip
     texts = {
         paths.REPORT: "# The run\n\nIt went well.\n",
+        paths.MODEL_CARD: "# The model\n",
         paths.PLOT: "not really a picture",
         paths.SAMPLES / "epoch_1.md": "Once upon a time",
         paths.FINAL_SAMPLES: "The end",

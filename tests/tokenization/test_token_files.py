@@ -1,5 +1,6 @@
 """Token files as they are read: what opens, and what is refused before a token is used."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.support.texts import STORIES
 from tinystories.common.artifacts import TokenFile, TokenMeta
 from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
+from tinystories.common.special_tokens import PUTS_END_OF_TEXT_FIRST
 from tinystories.encoding.writer import write_tokens
 from tinystories.tokenization import token_files
 from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens
@@ -91,6 +93,16 @@ def test_open_tokens_wrong_entry(copied, field):
 
 def test_matching_tokenizer_accepts_its_own(meta, tokenizer_file):
     assert matching_tokenizer(meta, tokenizer_file).get_vocab_size() == 300
+
+
+def test_matching_tokenizer_accepts_a_checkpoints_copy(tmp_path, meta, tokenizer_file):
+    values, path = json.loads(tokenizer_file.read_text()), tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**values, "post_processor": PUTS_END_OF_TEXT_FIRST}))
+    assert matching_tokenizer(meta, path).to_str(pretty=True) + "\n" == tokenizer_file.read_text()
+    values["model"]["merges"][:2] = values["model"]["merges"][1::-1]
+    path.write_text(json.dumps({**values, "post_processor": PUTS_END_OF_TEXT_FIRST}))
+    with pytest.raises(UserError, match="not the tokenizer that the token files were made with"):
+        matching_tokenizer(meta, path)
 
 
 def test_matching_tokenizer_refuses_another(tmp_path, meta, stories):

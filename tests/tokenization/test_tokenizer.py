@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tinystories.common.errors import UserError
-from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
+from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID, PUTS_END_OF_TEXT_FIRST
 from tinystories.tokenization.tokenizer import load_tokenizer
 
 # Text as it may come, and the pieces that could trip a tokenizer.
@@ -98,6 +98,22 @@ def put(value: Any, *keys: str | int) -> Callable[[Any], None]:
     return change
 
 
+ADDITIONS = {
+    "padding": {"strategy": {"Fixed": 10**8}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+                "pad_type_id": 0, "pad_token": "x"},
+    "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 5},
+    "post_processor": PUTS_END_OF_TEXT_FIRST,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ADDITIONS)
+def test_load_tokenizer_leaves_out_additions(tmp_path, tokenizer, key):
+    """What transformers stores of its users' settings, 10 GB of padding say; and what `train` adds for transformers."""
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(tokenizer.to_str()), key: ADDITIONS[key]}))
+    assert load_tokenizer(path).to_str() == tokenizer.to_str()
+
+
 BYTE = "\u0120"  # as a byte-level BPE writes the space
 OTHER_FORMS = [
     ("the end of the text elsewhere", swapped, "has no <|endoftext|> as entry 0"),
@@ -108,11 +124,7 @@ OTHER_FORMS = [
      "not made of the 256 bytes"),
     ("an entry that is no bytes", put(300, "model", "vocab", "a b"), "not made of the 256 bytes"),
     ("dropout", put(0.5, "model", "dropout"), "its model.dropout"),
-    ("padding", put({"strategy": {"Fixed": 10**8}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-                     "pad_type_id": 0, "pad_token": "x"}, "padding"), "its padding"),
     ("a prefix of subwords", put("##", "model", "continuing_subword_prefix"), "its model.continuing_subword_prefix"),
-    ("truncation", put({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 5}, "truncation"),
-     "its truncation"),
     ("small letters", put({"type": "Lowercase"}, "normalizer"), "its normalizer"),
     ("another splitting", put({"type": "Whitespace"}, "pre_tokenizer"), "its pre_tokenizer"),
     ("no splitting", lambda values: values.pop("pre_tokenizer"), "its pre_tokenizer"),

@@ -19,6 +19,8 @@ from tinystories.common.errors import UserError
 SUBCOMMANDS = {
     "generate": "write stories with a trained model",
     "score": "say how well a model predicts a text: loss, perplexity, bits per byte",
+    "export": "write the model as a file for other programs",
+    "serve": "serve the model over HTTP, with OpenAI's API and a page to play with",
     "state": "list the saved states of trainings, or remove them",
 }
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell reports other programs

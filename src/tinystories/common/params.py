@@ -94,9 +94,10 @@ class FilesSource(_Section):
 
 
 class Data(_Section):
-    """Where the stories come from."""
+    """Where the stories come from. `engine`: what encodes them, with the same result."""
 
     source: Literal["tinystories", "embedded", "files"]
+    engine: Literal["local", "ray"]
     tinystories: TinyStoriesSource
     embedded: EmbeddedSource
     files: FilesSource

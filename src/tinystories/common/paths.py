@@ -29,6 +29,7 @@ FINAL_SAMPLES = Path("reports/samples/final.md")
 EVALUATION = Path("reports/evaluate.json")
 PLOT = Path("reports/plot.png")
 REPORT = Path("reports/report.md")
+MODEL_CARD = Path("reports/model_card.md")
 RECEIPT = Path("reports/publish.json")
 
 

@@ -3,26 +3,25 @@
 It is the layout of `transformers`' stock class `Qwen3ForCausalLM`: config.json, model.safetensors and the tokenizer.
 """
 
-import math
+import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
 
-from tinystories.common.errors import UserError, shorten
 from tinystories.common.files import checksum, copy_file, save_tensors, write_json
-from tinystories.common.params import ModelConfig
-from tinystories.common.reading import read_json
-from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
+from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID, PUTS_END_OF_TEXT_FIRST
 from tinystories.model.gpt import GPT
-from tinystories.model.norm import NORM_EPSILON
-from tinystories.model.rope import ROPE_THETA
-
-WEIGHTS = "model.safetensors"
-CHECKSUM = "checksum"  # in config.json, of weights and config; others skip the keys that they do not know
+from tinystories.model.stock_config import (
+    CHAT_TEMPLATE,
+    CHECKSUM,
+    RESPONSE_TEMPLATE,
+    SAMPLING,
+    read_stock_config,
+    stock_values,
+)
+from tinystories.model.stored_weights import WEIGHTS, read_weights
 
 # Our stacked weights, and the names that one layer's part of each has there.
 _STACKED = {
@@ -43,17 +42,26 @@ def save_checkpoint(model: GPT, tokenizer: Path, directory: Path) -> None:
     part = _begin(directory)
     weights = {name: weight.detach().float().cpu().clone() for name, weight in _stock_views(model).items()}
     save_tensors(weights, part / WEIGHTS, metadata={"format": "pt"})
-    config = _config(model.config, model.vocab_size)
+    config = stock_values(model.config, model.vocab_size)
     write_json(part / "config.json", {**config, CHECKSUM: checksum(config, part / WEIGHTS)})
-    write_json(part / "generation_config.json", {"bos_token_id": END_OF_TEXT_ID, "eos_token_id": END_OF_TEXT_ID})
-    shutil.copyfile(tokenizer, part / "tokenizer.json")
+    context = model.config.context_length
+    special = {"bos_token_id": END_OF_TEXT_ID, "eos_token_id": END_OF_TEXT_ID, "pad_token_id": END_OF_TEXT_ID}
+    write_json(part / "generation_config.json", {**special, **SAMPLING, "max_length": context})
+    # The model has seen every story after an end-of-text: others put it there because tokenizer.json says so.
+    # Else it is the same file; `matching_tokenizer` knows the two for one.
+    values = json.loads(tokenizer.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
+    write_json(part / "tokenizer.json", {**values, "post_processor": PUTS_END_OF_TEXT_FIRST})
     write_json(
         part / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": END_OF_TEXT,
             "eos_token": END_OF_TEXT,
-            "model_max_length": model.config.context_length,
+            "pad_token": END_OF_TEXT,
+            "padding_side": "left",  # so that the last token of each text in a batch is its own
+            "chat_template": CHAT_TEMPLATE,
+            "response_template": RESPONSE_TEMPLATE,
+            "model_max_length": context,
             "clean_up_tokenization_spaces": False,
         },
     )
@@ -84,80 +92,16 @@ def _finish(part: Path, directory: Path) -> None:
 def load_checkpoint(directory: Path) -> GPT:
     """The model of a checkpoint directory, fp32, on the CPU.
 
-    Errors: UserError where a file is missing or damaged in a single bit, or weights and config.json do not agree.
+    Also of one that `transformers` wrote back, after a fine-tuning say: in fp32, bf16 or fp16, in one file or several.
+    Errors: UserError where a file is missing or damaged, or weights and config.json do not agree. Of a checkpoint that
+    `train` wrote, a single bit is noticed.
     """
-    path, again = directory / "config.json", "run the stage train again"
-    stored = read_json(path)
-    try:
-        config = ModelConfig(
-            context_length=stored["max_position_embeddings"],
-            embedding_size=stored["hidden_size"],
-            layers=stored["num_hidden_layers"],
-            heads=stored["num_attention_heads"],
-        )
-        vocab_size, total = stored["vocab_size"], stored[CHECKSUM]
-        differing = {key for key, value in _config(config, vocab_size).items() if stored.get(key) != value}
-        if type(vocab_size) is not int or vocab_size < 1:
-            differing.add("vocab_size")
-    except KeyError as error:
-        differing = {str(error.args[0])}
-    except ValueError:
-        differing = {"the model's shape"}
-    if differing:
-        raise UserError(f"{path}: not one that train writes ({', '.join(sorted(differing))})")
-    path = directory / WEIGHTS
-    try:
-        if not _fits(path, config, vocab_size):
-            raise UserError(f"{path}: its tensors are not those of config.json; {again}")
-        if checksum(_config(config, vocab_size), path) != total:
-            raise UserError(f"{path}: altered since train wrote it, or config.json is: the checksum differs; {again}")
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage train") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not readable ({shorten(str(error), 200)}); {again}") from None
-    model = GPT(config, vocab_size)
+    config = read_stock_config(directory / "config.json")
+    weights = read_weights(directory, config)
+    model = GPT(config.model, config.vocab_size)
     for name, view in _stock_views(model).items():
-        view.copy_(weights[name])
+        view.copy_(torch.from_numpy(weights[name]))
     return model
-
-
-def _fits(path: Path, config: ModelConfig, vocab_size: int) -> bool:
-    """Whether the header names the tensors of such a model. Errors: SafetensorError, OSError."""
-    with safe_open(path, framework="pt") as file:
-        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        found = {name: (part.get_dtype(), part.get_shape()) for name, part in parts.items()}
-    # A model as large as config.json says is made only where the file is as large: the header cannot lie about that.
-    if sum(math.prod(size) for _, size in found.values()) != config.parameter_count(vocab_size):
-        return False
-    views = _stock_views(GPT(config, vocab_size))
-    return found == {name: ("F32", list(view.shape)) for name, view in views.items()}
-
-
-def _config(config: ModelConfig, vocab_size: int) -> dict[str, Any]:
-    return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "vocab_size": vocab_size,
-        "hidden_size": config.embedding_size,
-        "intermediate_size": config.mlp_size,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.heads,
-        "head_dim": config.head_size,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.context_length,
-        "rms_norm_eps": NORM_EPSILON,
-        "rope_theta": ROPE_THETA,
-        "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_THETA},
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "tie_word_embeddings": True,
-        "use_sliding_window": False,
-        "bos_token_id": END_OF_TEXT_ID,
-        "eos_token_id": END_OF_TEXT_ID,
-        "dtype": "float32",
-    }
 
 
 def _stock_views(model: GPT) -> dict[str, Tensor]:

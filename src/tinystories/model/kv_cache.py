@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinystories.common.params import ModelConfig
-from tinystories.model.norm import NORM_EPSILON
+from tinystories.model.stock_config import NORM_EPSILON
 
 
 class KVCache:

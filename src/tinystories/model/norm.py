@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-NORM_EPSILON = 1e-6  # of every RMSNorm of the model
+from tinystories.model.stock_config import NORM_EPSILON
 
 
 def norm(x: Tensor, weight: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Letters in shapes: B batch, T tokens, H heads, K head size.
 import torch
 from torch import Tensor
 
-ROPE_THETA = 10_000.0
+from tinystories.model.stock_config import ROPE_THETA
 
 
 def rope_cos_sin(length: int, head_size: int) -> tuple[Tensor, Tensor]:

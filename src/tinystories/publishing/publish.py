@@ -63,6 +63,8 @@ def _send_all(run: MlflowRun, params: Params, data: RunData) -> None:
     run.log_text("report.md", data.report)
     run.log_text("params.yaml", redact(paths.PARAMS.read_text(encoding="utf-8")))
     run.log_artifacts(paths.CHECKPOINT, "checkpoint")
+    # Here and not by `train`: the card has the final figures, and an edit of its words should train nothing again.
+    run.log_text("checkpoint/README.md", paths.MODEL_CARD.read_text(encoding="utf-8"))
     run.log_artifacts(paths.SAMPLES, "samples")
     for path in (
         paths.CORPUS_FIGURES, paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.PLOT

@@ -37,7 +37,7 @@ def write_report(params: Params) -> None:
         loss_table(epochs),
         f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
         f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
-        f"{_scores(evaluation)}.",
+        f"{scores(evaluation)}.",
         "![Training and validation loss against the tokens seen](plot.png)",
         *_slice_caption(),
         "## What the model writes",
@@ -47,7 +47,7 @@ def write_report(params: Params) -> None:
         "## What ran, on what, for how long",
         _run_table(run, train, epochs),
         "## Data",
-        _data(),
+        data_section(),
         "## Configuration",
         table(("key", "value"), flatten(params.model_dump(mode="json"))),
         "## Use it, repeat it",
@@ -86,13 +86,14 @@ def loss_table(epochs: list[EpochRow]) -> str:
 
 def _result(train: TrainMetrics, evaluation: Evaluation, run: Run) -> str:
     return (
-        f"**Validation {_scores(evaluation)}.** A GPT of {train.parameters:,} parameters saw "
+        f"**Validation {scores(evaluation)}.** A GPT of {train.parameters:,} parameters saw "
         f"{plural(train.tokens, 'token')} in {plural(train.steps, 'step')}; on {escape(run.environment.device_name)} "
         f"that took {format_duration(train.seconds)}."
     )
 
 
-def _scores(evaluation: Evaluation) -> str:
+def scores(evaluation: Evaluation) -> str:
+    """The finished model's figures: `loss 1.2345, perplexity 3.44, 0.4322 bits per byte`."""
     return (
         f"loss {evaluation.valid_loss:.4f}, perplexity {format_perplexity(evaluation.valid_ppl)}, "
         f"{evaluation.valid_bits_per_byte:.4f} bits per byte"
@@ -134,7 +135,8 @@ def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:
     return table(("what", "value"), rows)
 
 
-def _data() -> str:
+def data_section() -> str:
+    """Where the stories are from, and a table of both splits."""
     manifest, meta, figures = Manifest.read(), TokenMeta.read(), CorpusFigures.read()
     texts = "documents" if manifest.noun == "document" else "stories"
     files, tokens, splits = (manifest.train, manifest.valid), (meta.train, meta.valid), (figures.train, figures.valid)

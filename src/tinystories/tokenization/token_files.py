@@ -4,6 +4,8 @@ A file begins with the end-of-text token, and each story is followed by one: eve
 predicted from, and the model learns where stories begin and end.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from tinystories.common.console import plural
 from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
 from tinystories.common.params import MAX_VOCAB_SIZE
+from tinystories.common.reading import read_json
 from tinystories.common.special_tokens import END_OF_TEXT_ID
-from tinystories.tokenization.tokenizer import load_tokenizer
+from tinystories.tokenization.tokenizer import load_tokenizer, without_additions
 
 TokenArray = npt.NDArray[np.uint16]
 
@@ -69,8 +72,8 @@ def check_counts(path: Path, tokens: TokenArray, entry: TokenFile, tokenizer: To
 
 
 def matching_tokenizer(meta: TokenMeta, path: Path) -> Tokenizer:
-    """Read tokenizer.json, and check that the tokens were made with it. Errors: UserError."""
-    if path.exists() and sha256_of(path) != meta.tokenizer_sha256:
+    """Read tokenizer.json or a checkpoint's copy, and check that the tokens were made with it. Errors: UserError."""
+    if path.exists() and meta.tokenizer_sha256 not in (sha256_of(path), _sha256_of_original(path)):
         raise UserError(f"{path}: not the tokenizer that the token files were made with; run tokenize_to_memmap again")
     tokenizer = load_tokenizer(path)
     if tokenizer.get_vocab_size() != meta.vocab_size:
@@ -79,3 +82,12 @@ def matching_tokenizer(meta: TokenMeta, path: Path) -> Tokenizer:
             "run the stage tokenize_to_memmap again"
         )
     return tokenizer
+
+
+def _sha256_of_original(path: Path) -> str | None:
+    """The sha256 of the file of which this is a checkpoint's copy; None where it is no JSON."""
+    try:
+        text = json.dumps(without_additions(read_json(path)), indent=2, ensure_ascii=False) + "\n"
+    except UserError:
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()

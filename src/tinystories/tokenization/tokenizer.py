@@ -37,14 +37,23 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
     return {**model, **{key: value for key, value in values.items() if key != "model"}}
 
 
+def without_additions(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of tokenizer.json without what a checkpoint's copy may have, from `train` or transformers.
+
+    The end-of-text before each text, padding and truncation: this project's own code does without, or does it itself.
+    """
+    return {**values, "truncation": None, "padding": None, "post_processor": None}
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read tokenizer.json. Errors: UserError where it is missing, damaged, or not as `train_tokenizer` writes it.
 
-    Another one is not even loaded: it could lose letters silently, fill the memory, or end the process.
+    What a checkpoint's copy has besides is left out. Another one is not even loaded: it could lose letters silently,
+    fill the memory, or end the process.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; run the stage train_tokenizer")
-    values = read_json(path)
+    values = without_additions(read_json(path))
     if problem := _validation_error(values):
         raise UserError(f"{path}: {shorten(problem, 200)}; run the stage train_tokenizer again")
     try:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinystories.model.attention import causal_attention
-from tinystories.model.norm import NORM_EPSILON, norm
+from tinystories.model.norm import norm
 from tinystories.model.rope import apply_rope, rope_cos_sin
+from tinystories.model.stock_config import NORM_EPSILON
 
 pytest.importorskip("triton")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tinystories.common.console import info, warn
-from tinystories.model.norm import NORM_EPSILON
+from tinystories.model.stock_config import NORM_EPSILON
 
 MAX_LANES = 16  # numbers in the longest vector of any CPU
 OUT_BLOCK = 32  # outputs in a block of the decoder's packed weights

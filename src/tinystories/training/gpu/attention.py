@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tinystories.model.norm import NORM_EPSILON
+from tinystories.model.stock_config import NORM_EPSILON
 
 MAX_SEQ_LEN = 128
 HEAD_SIZES = (16, 32, 64)
