@@ -171,7 +171,8 @@ def test_mlflow_yaml_and_dvc_have_few_importers() -> None:
                     names.add(path.stem)
         return names
 
-    assert importers("mlflow") == {"mlflow_store", "mlflow_run", "mlflow_registry"}
+    tracking = {"mlflow_store", "mlflow_run", "mlflow_models", "mlflow_registry", "champion", "served_model"}
+    assert importers("mlflow") == tracking
     assert importers("yaml") == {"strict_yaml"}
     readers = {
         path.stem

@@ -32,6 +32,8 @@ NOT_TYPED = {
     r"rsync .*GPU:.*": "there is no second machine",
     r"scp .*GPU:.*": "there is no second machine",
     r"pip install .*": "it is installed already",
+    r"mlflow models serve .*": "tests/tracking/test_served_model.py does it",
+    r"curl 127.0.0.1:5001/.*": "tests/tracking/test_served_model.py asks such a server",
 }
 PROGRAMS = re.compile(
     r"(?:\w+=\S+ )*(?:source|make|git|dvc|mlflow|python3?|pip|rsync|scp|ssh|curl|cd|cp|tinystories)(?= |$)"

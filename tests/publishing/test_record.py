@@ -4,7 +4,7 @@ import shutil
 import sys
 from typing import Any
 
-from tests.support.repository import Repository
+from tests.support.repository import Repository, results
 
 RECORD = (sys.executable, "-m", "tinystories.publishing.record")
 
@@ -12,7 +12,7 @@ RECORD = (sys.executable, "-m", "tinystories.publishing.record")
 def recorded(repository: Repository) -> dict[str, Any]:
     """What the runs say, by name."""
     return {
-        run.info.run_name: (run.info.status, run.data.params, run.data.metrics, repository.artifacts(run))
+        run.info.run_name: (run.info.status, run.data.params, results(run), repository.artifacts(run))
         for run in repository.runs()
     }
 

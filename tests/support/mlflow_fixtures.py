@@ -20,7 +20,16 @@ import pytest
 from tests.support.mlflow_runs import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, TRAIN_METRICS, change_run_file
 from tests.support.report_files import CORPUS, JUDGED
 from tinystories.common import paths
-from tinystories.common.artifacts import Environment, EpochRow, HistoryRow, Manifest, Parent, Run, StoryFile
+from tinystories.common.artifacts import (
+    Environment,
+    EpochIndex,
+    EpochRow,
+    HistoryRow,
+    Manifest,
+    Parent,
+    Run,
+    StoryFile,
+)
 from tinystories.tracking import async_logger, mlflow_store
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,6 +75,7 @@ def files(tmp_path, monkeypatch):
     CORPUS.write()
     EVALUATION.write()
     JUDGED.write()
+    EpochIndex(epochs=[2]).write()
     TRAIN_METRICS.write()
     Manifest(
         source="embedded",

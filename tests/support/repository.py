@@ -36,6 +36,11 @@ SMALL: dict[str, Any] = {
 TIMINGS = ["seconds", "startup_seconds", "tokens_per_second"]
 
 
+def results(run: Any) -> dict[str, float]:
+    """The metrics of an MLflow run, without the machine's load, which is in no file."""
+    return {name: value for name, value in run.data.metrics.items() if not name.startswith("system/")}
+
+
 class Repository:
     """A copy of the project's files as a git repository, and commands in it."""
 
@@ -125,7 +130,7 @@ class Repository:
                     metric: sorted(
                         (step, 0 if "per_second" in metric else value) for step, value in self.points(run, metric)
                     )
-                    for metric in run.data.metrics
+                    for metric in results(run)
                 },
             )
             for run in self.runs()

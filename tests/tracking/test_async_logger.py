@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -144,7 +145,21 @@ def test_logger_and_publish_write_to_a_server(root, files, server, monkeypatch):
     client = MlflowClient(server)
     assert_complete_and_single(client, run_id)
     run = client.get_run(run_id)
-    assert len(run.inputs.dataset_inputs) == 2 and run.data.params["data.files.train"] == ""
+    assert len(run.inputs.dataset_inputs) == 2 and run.data.params["mlflow.tracking_uri"] == ""
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
     assert "checkpoint/model.safetensors" in artifacts(client, run_id)
     assert not (root / "mlartifacts").exists()
+
+
+def test_logger_adds_the_load_of_the_machine(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    logger, client = start_logger(root), client_of(root)
+    wait_for(lambda: logger.run_id and points(client, logger.run_id, "system/cpu_utilization_percentage"))
+    run_id = logger.close("KILLED", timeout=60)
+    count = len(points(client, run_id, "system/system_memory_usage_megabytes"))
+    resumed = start_logger(root, run_id=run_id)
+    wait_for(lambda: len(points(client, run_id, "system/system_memory_usage_megabytes")) > count)
+    assert resumed.close("FINISHED", timeout=60) == run_id
+    steps = [step for step, _ in points(client, run_id, "system/system_memory_usage_megabytes")]
+    assert steps == list(range(len(steps)))
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]

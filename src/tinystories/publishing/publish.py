@@ -12,6 +12,7 @@ from tinystories.common.mlflow_limits import MAX_TAG
 from tinystories.common.params import Params
 from tinystories.common.urls import redact, shown_address
 from tinystories.publishing.run_data import read_run_data
+from tinystories.tracking.champion import registered_name
 from tinystories.tracking.metrics import environment_tags, flat_params, parent_tags
 from tinystories.tracking.mlflow_run import MlflowRun, error_summary, open_run_to_publish
 from tinystories.tracking.mlflow_store import tracking_uri
@@ -34,12 +35,14 @@ def publish(params: Params, root: Path, name: str | None = None) -> str:
         )
         _send_all(run, params, data)
         run_id = run.reconcile(data.points)
+        version, contest = run.publish_models(run_id, data, registered_name(experiment))
     except Exception as error:
         again = "when that is mended, run again: dvc repro --force --single-item publish"
         raise UserError(f"MLflow at {shown}: {error_summary(error)}; {again}") from None
     # The same for every store, because publishing elsewhere should not change dvc.lock.
     write_json(paths.RECEIPT, {"experiment": experiment, "key": data.key})
     info(f"MLflow run {run_id} in experiment {experiment} at {shown}")
+    info(f"models:/{registered_name(experiment)}/{version}: {contest}")
     return run_id
 
 

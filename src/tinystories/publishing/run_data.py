@@ -5,13 +5,21 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
+from tinystories.common.artifacts import EpochIndex, EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
 from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.errors import UserError
+from tinystories.common.files import sha256_of
 from tinystories.common.story_figures import StoryFigures
 from tinystories.common.urls import redact
-from tinystories.tracking.metrics import corpus_metrics, epoch_metrics, final_metrics, history_metrics, story_metrics
-from tinystories.tracking.run_data import Dataset, MetricPoint, RunData
+from tinystories.tracking.metrics import (
+    corpus_metrics,
+    epoch_metrics,
+    final_metrics,
+    history_metrics,
+    model_metrics,
+    story_metrics,
+)
+from tinystories.tracking.run_data import Checkpoint, Dataset, MetricPoint, RunData
 
 
 def read_run_data() -> RunData:
@@ -20,7 +28,7 @@ def read_run_data() -> RunData:
         if not path.exists():
             raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
     run, manifest = Run.read(), Manifest.read()
-    epochs = EpochRow.read_table()
+    epochs, kept = EpochRow.read_table(), EpochIndex.read().epochs
     started = _milliseconds(run.started)
     ended = max(started, _milliseconds(run.ended))  # the clock may have been set back
 
@@ -29,6 +37,7 @@ def read_run_data() -> RunData:
 
     history_points = [_points(history_metrics(row), timestamp(row), row.step) for row in HistoryRow.read_table()]
     epoch_points = [_points(epoch_metrics(row), timestamp(row), row.step) for row in epochs]
+    evaluation = Evaluation.read()
     return RunData(
         run_id=run.run_id,
         key=run.key,
@@ -39,7 +48,7 @@ def read_run_data() -> RunData:
         training_points=[point for row in (*history_points, *epoch_points) for point in row],
         final_points=_points(
             {
-                **final_metrics(Evaluation.read()),
+                **final_metrics(evaluation),
                 **corpus_metrics(CorpusFigures.read()),
                 **story_metrics(StoryFigures.read()),
             },
@@ -54,6 +63,12 @@ def read_run_data() -> RunData:
             Dataset(manifest.source, file.sha256, context, manifest.detail, json.dumps(file.model_dump()))
             for file, context in ((manifest.train, "training"), (manifest.valid, "validation"))
         ],
+        checkpoints=[
+            _checkpoint(row, timestamp(row), is_last=row is epochs[-1])
+            for row in epochs
+            if row.epoch in kept or row is epochs[-1]
+        ],
+        bits_per_byte=evaluation.valid_bits_per_byte,
         report=_read_report(),
         parent=run.parent,
     )
@@ -65,6 +80,15 @@ def _milliseconds(time: str) -> int:
 
 def _points(metrics: Mapping[str, float], timestamp: int, step: int) -> list[MetricPoint]:
     return [MetricPoint(name, value, timestamp, step) for name, value in metrics.items()]
+
+
+def _checkpoint(row: EpochRow, timestamp: int, is_last: bool) -> Checkpoint:
+    directory = paths.CHECKPOINT if is_last else paths.epoch_checkpoint(row.epoch)
+    weights = directory / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file; run the stage that writes it again (dvc repro -f -s train)")
+    points = _points(model_metrics(row), timestamp, row.step)
+    return Checkpoint(row.epoch, row.step, directory, sha256_of(weights), points)
 
 
 def _read_report() -> str:

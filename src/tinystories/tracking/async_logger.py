@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tinystories.common.console import info, warn
 from tinystories.common.errors import UserError
@@ -52,6 +53,7 @@ class AsyncRunLogger:
         self._known_id = run_id
         self._params, self._tags = dict(params), dict(tags)
         self._run: MlflowRun | None = None
+        self._monitor: Any = None  # of the machine's load
         self._status: Status | None = None  # how the training ended, once it has
         self._opened = time.monotonic()
         self._has_warned = False
@@ -135,6 +137,7 @@ class AsyncRunLogger:
                 if isinstance(item, tuple):
                     run.log_text(*item)
             self._unsent = []
+        self._monitor.finish()
         if self._status:
             run.end(self._status)
 
@@ -142,6 +145,9 @@ class AsyncRunLogger:
         if not run.has_params:  # else they are set, perhaps by the same training on another machine
             run.log_params_and_tags(self._params, self._tags)
         run.start()
+        if self._monitor:
+            self._monitor.finish()  # of the run before, or of before a failure
+        self._monitor = run.monitor_system()
         if self._has_warned and not self._closed.is_set():
             self._has_warned = False
             info(f"MLflow at {self._address}: connected again")

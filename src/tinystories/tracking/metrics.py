@@ -15,6 +15,7 @@ from tinystories.common.urls import redact
 
 _HISTORY = ("tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_second")
 _EPOCH = ("train_loss", "train_ppl", "valid_loss", "valid_ppl", "valid_bits_per_byte")
+_MODEL = ("valid_loss", "valid_bits_per_byte")
 _CORPUS = ("overlap", "duplicates", "cut_stories", "mojibake")
 _FINAL = ("valid_loss", "valid_ppl", "valid_bits_per_byte")
 
@@ -28,6 +29,14 @@ def history_metrics(row: HistoryRow) -> dict[str, float]:
 def epoch_metrics(row: EpochRow) -> dict[str, float]:
     """The metrics of one row of epochs.csv: `epoch/train_loss` and so on."""
     return {f"epoch/{column}": getattr(row, column) for column in _EPOCH}
+
+
+def model_metrics(row: EpochRow) -> dict[str, float]:
+    """The metrics of the model after an epoch: `valid_loss` and so on.
+
+    Their names are not those of `epoch_metrics`, because MLflow adds them to the run too, and a run has a point once.
+    """
+    return {column: getattr(row, column) for column in _MODEL}
 
 
 def final_metrics(evaluation: Evaluation) -> dict[str, float]:

@@ -1,18 +1,21 @@
 """One MLflow run, open for writing: of a training while it trains, or of its files when `publish` sends them.
 
-The files on disk are the truth, and MLflow is a view of them. Only this module and `mlflow_store` import mlflow, and
-only inside functions, because the import takes seconds.
+The files on disk are the truth, and MLflow is a view of them. Only this package imports mlflow, and only inside
+functions, because the import takes seconds.
 """
 
 import re
 import textwrap
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from tinystories.common.mlflow_limits import MAX_PARAM, MAX_RUN_NAME, MAX_TAG, cut, cut_source
 from tinystories.common.urls import redact
+from tinystories.tracking.champion import CONTEST_TAG, Entry, register
+from tinystories.tracking.mlflow_models import log_models
 from tinystories.tracking.mlflow_store import (
     configure_client,
     connect,
@@ -55,6 +58,22 @@ class MlflowRun:
         """Set the status RUNNING, also where the run had ended before, and the name: see `TrainingRuns.claim`."""
         self._runs.claim(self._run)
 
+    def monitor_system(self) -> Any:
+        """Start to log the use of CPU, memory, disk, network and, with nvidia-ml-py, GPU, every 10 s, from a thread.
+
+        Returns the monitor, whose `finish()` ends it. It ends by itself where MLflow fails.
+        """
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        class Monitor(SystemMetricsMonitor):  # type: ignore[misc]
+            def monitor(self) -> None:
+                with suppress(Exception):  # what this machine does not tell is not worth a traceback
+                    super().monitor()
+
+        monitor = Monitor(self.id, resume_logging=True, tracking_uri=self._client.tracking_uri)
+        monitor.start()
+        return monitor
+
     def log_metrics(self, points: Iterable[MetricPoint]) -> None:
         """Add the points of steps that the run lacks."""
         from mlflow.entities import Metric
@@ -77,6 +96,15 @@ class MlflowRun:
         """Keep one of the finished runs that hold the same points. Returns its id."""
         return self._runs.reconcile(self.id, points)
 
+    def publish_models(self, run_id: str, data: RunData, name: str) -> tuple[str, str]:
+        """Log the models of the run `run_id`, and register the last as `name`. Returns its version, and who won."""
+        validation, last = data.datasets[1], data.checkpoints[-1]
+        ids = log_models(self._client, run_id, data.checkpoints, validation)
+        entry = Entry(ids[-1], run_id, last.weights_sha256, validation.sha256, data.bits_per_byte)
+        version, contest = register(self._client, name, entry)
+        self._client.set_tag(run_id, CONTEST_TAG, f"version {version}: {contest}")
+        return version, contest
+
     def log_inputs(self, datasets: Iterable[Dataset]) -> None:
         """Name the stories as the run's inputs. MLflow keeps one of each name and digest."""
         from mlflow import entities
@@ -85,7 +113,7 @@ class MlflowRun:
             entities.DatasetInput(
                 entities.Dataset(
                     name=dataset.name,
-                    digest=dataset.sha256[:16],
+                    digest=dataset.digest,
                     source_type="code",  # mlflow.data.get_source expects tags as its source:
                     source=cut_source({"tags": dataset.detail}),
                     profile=dataset.profile,

@@ -47,6 +47,7 @@ def configure_client(call_timeout: int) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(call_timeout))
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning for each retry
 
@@ -141,6 +142,11 @@ def settle_artifact_mode(run: Any, name: str) -> None:
     """Give an artifact on this machine's disk the mode of a new file, because MLflow copies that of its source."""
     if run.info.artifact_uri.startswith("file:"):
         settle_mode(_path(run.info.artifact_uri) / name)
+
+
+def artifacts_are_lost(location: str) -> bool:
+    """Whether a place for artifacts is on this machine's disk, and not there: a database may be moved without them."""
+    return location.startswith("file:") and not _path(location).exists()
 
 
 def _relocate_experiments(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is sent to MLflow of one training: metrics, data sets, the table of epochs and the report."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinystories.common.artifacts import Parent
@@ -24,6 +25,21 @@ class Dataset(NamedTuple):
     detail: dict[str, Any]
     profile: str
 
+    @property
+    def digest(self) -> str:
+        """What MLflow shows of its sha256."""
+        return self.sha256[:16]
+
+
+class Checkpoint(NamedTuple):
+    """The weights after an epoch, and what the validation stories said of them."""
+
+    epoch: int
+    step: int
+    directory: Path
+    weights_sha256: str
+    points: list[MetricPoint]
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -38,7 +54,9 @@ class RunData:
     training_points: list[MetricPoint]
     final_points: list[MetricPoint]  # of the evaluation
     epoch_table: dict[str, list[Any]]  # `columns`, and `data` row by row
-    datasets: list[Dataset]
+    datasets: list[Dataset]  # training, validation
+    checkpoints: list[Checkpoint]  # the last is the training's last
+    bits_per_byte: float  # of the evaluation
     report: str
     parent: Parent | None = None
 
