@@ -107,21 +107,23 @@ def test_load_params_takes_good_value(tmp_path, key, text, value):
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("place", ["models/checkpoint", "/m/a b", "data/own/parent/../../../models/checkpoint"])
-def test_train_init_from_refuses_what_dvc_does_not_watch(tmp_path, place):
-    """And the pipeline's own outputs, which DVC deletes before the stage runs."""
+@pytest.mark.parametrize("place", ["models/checkpoint", "data/own/parent/../../../models/epochs/epoch 1"])
+def test_train_init_from_refuses_outputs_of_the_pipeline(tmp_path, place):
+    """Another path is taken as it is; what DVC would see of it is another question."""
     name = place.split("/")[-1]
     quoted = f"'{place}'" if " " in place else place
     assert refusal(tmp_path, put("train.init_from", place)) == (
-        f"train.init_from is {place!r}; it should be empty, models:/NAME@ALIAS, or a directory in data/own/parent, "
-        f"where DVC watches it; run: cp -r {quoted} data/own/parent/ and give train.init_from=data/own/parent/{name}"
+        f"train.init_from is {place!r}; it is among the outputs of the pipeline, which this run replaces; run: "
+        f"cp -r {quoted} data/own/parent/ and give train.init_from=data/own/parent/{name}"
     )
+    for elsewhere in ("/m/a b", "my/models/checkpoint"):
+        assert load(tmp_path, put("train.init_from", elsewhere)).train.init_from == elsewhere
 
 
 @pytest.mark.parametrize("address", ["https://bob:S3cret@host/m", "models:/a", "models:/a@b/c", "s3://a/b"])
 def test_train_init_from_refuses_other_addresses(tmp_path, address):
     said = refusal(tmp_path, put("train.init_from", address))
-    assert "it should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a directory in data/own/parent" in said
+    assert "it should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a checkpoint directory" in said
     assert "S3cret" not in said and "cp -r" not in said
 
 

@@ -1,14 +1,15 @@
 """The typed schema of `params.yaml`, and the sizes derived from it."""
 
+import os
 import re
 import shlex
-from pathlib import PurePath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from tinystories.common.mlflow_limits import MAX_EXPERIMENT_NAME
-from tinystories.common.paths import PARENTS
+from tinystories.common.paths import CHECKPOINT, PARENTS, TOKENIZER
 from tinystories.common.urls import REGISTERED_MODEL, is_address, may_hold_credentials, store_problem
 
 MAX_VOCAB_SIZE = 65_536  # a token is stored in two bytes
@@ -56,15 +57,18 @@ def _no_credentials(alternative: str) -> AfterValidator:
 
 
 def _is_parent(text: str) -> str:
-    path = PurePath(text)
-    if not text or REGISTERED_MODEL.fullmatch(text) or (path.is_relative_to(PARENTS) and ".." not in path.parts):
+    if not text or REGISTERED_MODEL.fullmatch(text):
         return text
     if is_address(text) or may_hold_credentials(text):
-        raise ValueError(f"should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a directory in {PARENTS}")
-    raise ValueError(
-        f"should be empty, models:/NAME@ALIAS, or a directory in {PARENTS}, where DVC watches it; run: "
-        f"cp -r {shlex.quote(text)} {PARENTS}/ and give train.init_from={PARENTS / path.name}"
-    )
+        raise ValueError("should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a checkpoint directory")
+    here = Path.cwd()
+    inside = Path(os.path.normpath(here / text))
+    if any(inside.is_relative_to(here / output) for output in (CHECKPOINT.parent, TOKENIZER.parent)):
+        raise ValueError(
+            f"is among the outputs of the pipeline, which this run replaces; run: cp -r {shlex.quote(text)} {PARENTS}/ "
+            f"and give train.init_from={PARENTS / inside.name}"
+        )
+    return text
 
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
