@@ -246,7 +246,9 @@ def test_prepare_reads_a_read_only_corpus(small_disk, tmp_path, monkeypatch, sto
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     params = load_params(ROOT / "params.yaml")
-    files = params.data.files.model_copy(update={"path": str(small_disk.path), "train": "*.txt", "held_out": 0.1})
+    (tmp_path / "none").mkdir()
+    places = {"train": str(small_disk.path), "valid": "none"}
+    files = params.data.files.model_copy(update={**places, "held_out": 0.1})
     data = params.data.model_copy(update={"source": "files", "files": files})
     prepare(params.model_copy(update={"data": data}))
     counted = read_json(paths.RAW_MANIFEST)
