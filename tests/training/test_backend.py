@@ -93,6 +93,7 @@ def test_choose_backend_compiles_the_reference_run(monkeypatch):
 def test_train_sets_determinism_before_it_uses_the_device(small_params, monkeypatch, wanted):
     done = []
     monkeypatch.setattr(trainer, "open_data", lambda length: SimpleNamespace(meta=SimpleNamespace(vocab_size=61)))
+    monkeypatch.setattr(trainer, "read_parent", lambda params: None)
     monkeypatch.setattr(trainer, "set_determinism", lambda: done.append("deterministic"))
 
     def end(*_: object) -> None:

@@ -42,6 +42,7 @@ EXEMPT = {
     "common/reading.py": "parses files, or refuses them",
     "common/signals.py": "when to stop, not what comes out",
     "common/stage.py": "the frame of a stage",
+    "common/story_figures.py": "says how the model's stories are judged, after the training",
     "common/strict_yaml.py": "reads params.yaml, whose values are in the key",
     "common/urls.py": "where MLflow is",
     "tokenization/tokenizer.py": "its result is in the key, as the sha256 of the tokenizer and of the tokens",
@@ -93,6 +94,8 @@ WITHOUT_EFFECT = {
     "sample.prompts": ("Other",),
     "evaluate.batch_size": 1,
     "evaluate.precision": "bf16",
+    "evaluate.stories": 7,
+    "evaluate.max_bits_per_byte": 9.0,
     "mlflow.experiment": "other",
     "mlflow.tracking_uri": "http://localhost:1",
     "tokenizer.vocab_size": 301,  # the tokens themselves are in the key

@@ -3,6 +3,7 @@
 mlflow is imported inside functions only, because the import takes seconds.
 """
 
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable
@@ -65,11 +66,12 @@ def _upload(client: Any, model_id: str, checkpoint: Path) -> None:
         warnings.simplefilter("ignore")  # MLflow warns of type hints of its own
         import mlflow.pyfunc
 
-        place = Path(directory) / "model"
+        place, copy = Path(directory) / "model", Path(directory) / "checkpoint"
+        shutil.copytree(checkpoint, copy)  # DVC may have left links to its cache, which MLflow refuses
         mlflow.pyfunc.save_model(
             place,
             python_model=str(_CODE),
-            artifacts={"checkpoint": str(checkpoint)},
+            artifacts={"checkpoint": str(copy)},
             signature=_signature(),
             pip_requirements=[f"{name}=={metadata.version(name).partition('+')[0]}" for name in _REQUIREMENTS],
         )
