@@ -24,7 +24,7 @@ from tinystories.common.special_tokens import END_OF_TEXT, END_OF_TEXT_ID
 from tinystories.corpus.stories import blocks_of, read_stories, write_stories
 from tinystories.encoding.writer import write_tokens
 from tinystories.sources import storygen
-from tinystories.tokenization.tokenizer import load_tokenizer
+from tinystories.tokenization.tokenizer import byte_values, load_tokenizer
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_on_blocks, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +73,7 @@ def tiktoken_batch(stories: list[str], tokenizer: Tokenizer, path: Path) -> None
     """With the same merges, each as a rank of its own."""
     import tiktoken
 
-    letters = byte_of_letter()
+    letters = byte_values()
     ranks = {bytes(map(letters.__getitem__, entry)): n for entry, n in tokenizer.get_vocab().items() if n}
     pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     encoding = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: 0})
@@ -85,13 +85,6 @@ def tiktoken_batch(stories: list[str], tokenizer: Tokenizer, path: Path) -> None
                 ids.append(END_OF_TEXT_ID)
             file.write(np.asarray(ids, dtype="<u2").tobytes())
             ids = []
-
-
-def byte_of_letter() -> dict[str, int]:
-    """The byte that each character of a byte-level BPE's entry stands for."""
-    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = sorted(set(range(256)) - set(own))
-    return {**{chr(byte): byte for byte in own}, **{chr(256 + n): byte for n, byte in enumerate(others)}}
 
 
 def datasets_map(stories: list[str], tokenizer: Tokenizer, path: Path) -> None:

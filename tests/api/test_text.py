@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinystories.api.text import StreamDecoder, byte_values, encode, encode_end, show
+from tinystories.api.text import StreamDecoder, encode, encode_end, show
 from tinystories.common.errors import UserError
+from tinystories.tokenization.tokenizer import byte_values
 from tinystories.tokenizer_training.bpe import train_tokenizer
 
 

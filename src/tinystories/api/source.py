@@ -42,7 +42,7 @@ def checkpoint_directory(source: str) -> Iterator[Path]:
 
 def _read_checkpoint(directory: Path) -> "tuple[GPT, Tokenizer, dict[str, object]]":
     from tinystories.model.checkpoint import load_checkpoint
-    from tinystories.tokenization.tokenizer import load_tokenizer
+    from tinystories.tokenization.tokenizer import load_tokenizer_of
 
     if not directory.is_dir():
         found = "a file" if directory.exists() else "no such directory"
@@ -58,11 +58,6 @@ def _read_checkpoint(directory: Path) -> "tuple[GPT, Tokenizer, dict[str, object
             f"{config}: its architectures are {architectures}; only a {_ARCHITECTURE} as train writes it is read"
         )
     gpt = load_checkpoint(directory)
-    tokenizer = load_tokenizer(directory / "tokenizer.json")
-    if tokenizer.get_vocab_size() != gpt.vocab_size:
-        raise UserError(
-            f"{directory}: tokenizer.json has {tokenizer.get_vocab_size():,} entries, the model {gpt.vocab_size:,}; "
-            "they are not of one training"
-        )
+    tokenizer = load_tokenizer_of(directory, gpt.vocab_size)
     generation = directory / "generation_config.json"
     return gpt, tokenizer, read_json(generation) if generation.exists() else {}

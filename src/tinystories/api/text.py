@@ -1,22 +1,14 @@
 """Text to tokens and back, for texts that a person gives and reads."""
 
 import codecs
-from functools import lru_cache
 
 from tokenizers import Tokenizer
 
 from tinystories.common.errors import UserError
 from tinystories.common.special_tokens import END_OF_TEXT_ID
+from tinystories.tokenization.tokenizer import byte_values
 
 _CHARACTERS_PER_TOKEN = 16  # far more than the average: of an ordinary text, one look at the end is enough
-
-
-@lru_cache
-def byte_values() -> dict[str, int]:
-    """The byte that each character of a byte-level BPE's entries stands for, as GPT-2 has numbered them."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 class StreamDecoder:

@@ -1,6 +1,7 @@
 """The tokenizer: a byte-level BPE, which encodes any text without loss."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def untrained_tokenizer() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+@cache
+def byte_values() -> dict[str, int]:
+    """The byte that each character of a byte-level BPE's entries stands for, as GPT-2 has numbered them."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 def _standard_settings() -> dict[str, Any]:
@@ -61,6 +70,20 @@ def load_tokenizer(path: Path) -> Tokenizer:
     except Exception as error:  # tokenizers raises plain Exception for anything it cannot parse
         problem = shorten(str(error), 200)
         raise UserError(f"{path}: not a tokenizer ({problem}); run the stage train_tokenizer again") from None
+
+
+def load_tokenizer_of(directory: Path, vocab_size: int) -> Tokenizer:
+    """Read the tokenizer of a checkpoint directory whose model has `vocab_size` entries.
+
+    Errors: UserError as in `load_tokenizer`, and where the tokenizer has more entries or fewer.
+    """
+    tokenizer = load_tokenizer(directory / "tokenizer.json")
+    if tokenizer.get_vocab_size() != vocab_size:
+        raise UserError(
+            f"{directory}: tokenizer.json has {tokenizer.get_vocab_size():,} entries, the model {vocab_size:,}; "
+            "they are not of one training"
+        )
+    return tokenizer
 
 
 def _validation_error(values: dict[str, Any]) -> str | None:

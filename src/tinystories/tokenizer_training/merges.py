@@ -11,7 +11,7 @@ from itertools import pairwise
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tinystories.common.special_tokens import END_OF_TEXT
-from tinystories.tokenization.tokenizer import untrained_tokenizer
+from tinystories.tokenization.tokenizer import byte_values, untrained_tokenizer
 
 MIN_COUNT = 2  # of a pair that is merged
 
@@ -26,7 +26,7 @@ def learn_merges(counts: Mapping[bytes, int], vocab_size: int) -> Tokenizer:
     """
     entries = [END_OF_TEXT, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     number_of = {entry: number for number, entry in enumerate(entries)}
-    ids = _ids_of_bytes(entries[1:])
+    ids = {byte: number_of[letter] for letter, byte in byte_values().items()}
     words = [[ids[byte] for byte in word] for word in counts]
     word_counts = list(counts.values())
     pair_counts: defaultdict[Pair, int] = defaultdict(int)
@@ -89,10 +89,3 @@ def _merge(
                 pair_counts[new, right] += count
                 places[new, right].append(index)
         at += 1
-
-
-def _ids_of_bytes(letters: list[str]) -> list[int]:
-    """Find the id of each byte. Bytes that are visible in Latin-1 stand for themselves, then come the others."""
-    own = [ord(letter) for letter in letters if ord(letter) < 256]
-    order = [*own, *sorted(set(range(256)) - set(own))]
-    return [order.index(byte) + 1 for byte in range(256)]

@@ -8,12 +8,11 @@ from pathlib import Path
 from tinystories.common import paths
 from tinystories.common.artifacts import Parent, ParentRecord
 from tinystories.common.console import info
-from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params
 from tinystories.common.parent_shape import refuse_other_shape
 from tinystories.common.urls import REGISTERED_MODEL
-from tinystories.tokenization.tokenizer import load_tokenizer
+from tinystories.tokenization.tokenizer import load_tokenizer_of
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_and_save
 
 
@@ -39,12 +38,8 @@ def _take_over(params: Params) -> Parent:
     init_from = params.train.init_from
     with _checkpoint_directory(params) as directory:
         refuse_other_shape(params, directory)
-        model, tokenizer = load_checkpoint(directory), load_tokenizer(directory / "tokenizer.json")
-        if tokenizer.get_vocab_size() != model.vocab_size:
-            raise UserError(
-                f"{directory}: tokenizer.json has {tokenizer.get_vocab_size():,} entries, the model "
-                f"{model.vocab_size:,}; they are not of one training"
-            )
+        model = load_checkpoint(directory)
+        tokenizer = load_tokenizer_of(directory, model.vocab_size)
         # As train writes them, also where others wrote the checkpoint: equal weights and entries are equal bytes.
         save_tokenizer(tokenizer, paths.TOKENIZER)
         save_checkpoint(model, paths.TOKENIZER, paths.PARENT)
