@@ -5,6 +5,7 @@ import importlib.util
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the stages
 # What PyTorch compiles is kept from one test run to the next, in its own usual place.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
+
+# A shell ignores Ctrl-C for what it runs in the background, and so would the programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
