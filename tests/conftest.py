@@ -18,9 +18,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the stages
 # What PyTorch compiles is kept from one test run to the next, in its own usual place.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
 
-# A shell ignores Ctrl-C for what it runs in the background, and so would the programs that the tests start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import pytest
 import torch
 from hypothesis import settings
@@ -36,6 +33,9 @@ from tinystories.model.gpt import GPT
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell ignores Ctrl-C for what it runs in the background, and so would the programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Triton decides on import whether kernels run in its interpreter (tests/training/gpu).
 if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
