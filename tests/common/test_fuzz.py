@@ -120,7 +120,7 @@ JSON_FILES = (
 def test_corrupted_json_of_a_run(run, path, data):
     whole = path.read_bytes()
     path.write_bytes(data.draw(corrupted_json(whole)))
-    for what, read in (("report", lambda: write_report(load_params())), ("run data", read_run_data)):
+    for what, read in (("report", lambda: write_report(load_params())), ("run data", lambda: read_run_data("best"))):
         with reading(f"{path}, {what}"):
             read()
     path.write_bytes(whole)
@@ -143,7 +143,7 @@ def test_damaged_tables(run, kind, data):
     whole = path.read_bytes()
     path.write_bytes(data.draw(corrupted(whole)))
     with reading(f"{path}, run data"):
-        read_run_data()
+        read_run_data("last")
     with reading(f"{path}, table"):
         table = kind.read_table()
         assert len(table) == len(read_csv(path, "train"))

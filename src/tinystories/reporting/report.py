@@ -30,15 +30,16 @@ SOURCES = {"embedded": "embedded stories", "files": "own documents"}
 def write_report(params: Params) -> None:
     """Write `reports/report.md`. Errors: UserError where a file of an earlier stage is missing or damaged."""
     epochs, train, evaluation, run = EpochRow.read_table(), TrainMetrics.read(), Evaluation.read(), Run.read()
+    published = evaluation.of(params.publish.model)
     noun = Manifest.read().noun
     parts = [
         f"# {run_title(params)}",
-        _result(train, evaluation, run),
+        _result(train, published, run),
         "## Loss and perplexity",
         loss_table(epochs),
         f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
         f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
-        f"{scores(evaluation)}.",
+        f"{scores(evaluation)}. {_best(evaluation, len(epochs), params)}",
         "![Training and validation loss against the tokens seen](plot.png)",
         *_slice_caption(),
         "## What the model writes",
@@ -99,6 +100,17 @@ def scores(evaluation: Evaluation) -> str:
     return (
         f"loss {evaluation.valid_loss:.4f}, perplexity {format_perplexity(evaluation.valid_ppl)}, "
         f"{evaluation.valid_bits_per_byte:.4f} bits per byte"
+    )
+
+
+def _best(evaluation: Evaluation, last: int, params: Params) -> str:
+    """Which epoch was the best, and which model is published."""
+    if evaluation.best_epoch == last:
+        return "No epoch before had a lower validation loss."
+    published = evaluation.best_epoch if params.publish.model == "best" else last
+    return (
+        f"Epoch {evaluation.best_epoch:,} had the lowest: {scores(evaluation.of('best'))}; its weights are "
+        f"`{paths.BEST}/`. Published (`publish.model`), sampled and judged below is the model of epoch {published:,}."
     )
 
 
@@ -171,13 +183,14 @@ def _instructions(params: Params, commit: str | None) -> str:
     checkout = f"git checkout {commit[:12]}\n" if commit else ""
     another_seed = f"dvc exp run -S seed={(params.seed + 1) % 2**63}"
     sample = params.sample
+    directory = paths.published(params.publish.model)
     return f"""The checkpoint opens in `transformers` as it is:
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("models/checkpoint")
-tokenizer = AutoTokenizer.from_pretrained("models/checkpoint")
+model = AutoModelForCausalLM.from_pretrained("{directory}")
+tokenizer = AutoTokenizer.from_pretrained("{directory}")
 prompt = tokenizer("Once upon a time", return_tensors="pt")
 choice = {{"do_sample": True, "top_k": {sample.top_k}, "temperature": {sample.temperature}}}
 text = model.generate(**prompt, **choice, max_new_tokens={sample.max_new_tokens})
