@@ -131,8 +131,9 @@ def test_evaluate_has_the_best_epoch_beside_the_last(small_params: Params, rando
     assert paths.FINAL_SAMPLES.read_bytes().decode() == best
     assert paths.epoch_samples(4).read_text().partition("\n")[2] == samples.partition("\n")[2]
 
-    better, worse = sorted(("last", "best"), key=lambda model: both.of(model).valid_bits_per_byte)
-    limit = {"max_bits_per_byte": both.of(better).valid_bits_per_byte}
+    figures = {"last": both.valid_bits_per_byte, "best": both.best_valid_bits_per_byte}
+    better, worse = sorted(figures, key=lambda model: figures[model])
+    limit = {"max_bits_per_byte": figures[better]}
     limited = small_params.model_copy(update={"evaluate": small_params.evaluate.model_copy(update=limit)})
     evaluate(publishing(limited, better))
     refuses(lambda: evaluate(publishing(limited, worse)), "^evaluate.max_bits_per_byte is ")

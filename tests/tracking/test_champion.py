@@ -47,16 +47,19 @@ def best_was_first(files: Path) -> None:
     (paths.BEST / "model.safetensors").write_text("the best weights")
 
 
-@pytest.mark.parametrize(("model", "weights", "bits"), [("last", "weights", 0.7), ("best", "the best weights", 0.6)])
-def test_publish_model_chooses_which_is_registered(root, best_was_first, model, weights, bits):
+@pytest.mark.parametrize(
+    ("model", "epoch", "weights", "bits"), [("last", 2, "weights", 0.7), ("best", 1, "the best weights", 0.6)]
+)
+def test_publish_model_chooses_which_is_registered(root, best_was_first, model, epoch, weights, bits):
     change_params("model: last ", f"model: {model} ")
     run_id = publish(load_params(), root)
     client = client_of(root)
     version = client.get_model_version(NAME, champion_of(root))
     assert version.tags[WEIGHTS_TAG] == hashlib.sha256(weights.encode()).hexdigest()
     assert version.tags[BITS_TAG] == str(bits)
-    assert client.get_logged_model(version.model_id).name == f"epoch_{1 if model == 'best' else 2}"
-    assert len(client.get_run(run_id).outputs.model_outputs) == 2  # the best is a model beside the last
+    models = client.search_logged_models([client.get_experiment_by_name(NAME).experiment_id])
+    assert sorted(each.name for each in models) == ["epoch_1", "epoch_2"]  # also the one that is not published
+    assert [each.name for each in models if each.artifact_location == version.source] == [f"epoch_{epoch}"]
     found = client.download_artifacts(run_id, "checkpoint/model.safetensors", str(root))
     assert Path(found).read_text() == weights
     metrics = client.get_run(run_id).data.metrics

@@ -1,4 +1,4 @@
-"""The best epoch's weights: kept where nothing shows that epoch, one of them, also with kills at moments that matter."""
+"""The best epoch's weights: kept where nothing shows that epoch, one of them, also after kills around a new best."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.support.train_results import delete_results, read_results
 from tinystories.common import paths
@@ -15,8 +16,9 @@ from tinystories.common.params import Params
 from tinystories.encoding.writer import write_meta, write_tokens
 from tinystories.evaluation.evaluate import evaluate
 from tinystories.model.checkpoint import load_checkpoint
-from tinystories.training import kept_epochs, resume
-from tinystories.training.kept_epochs import best_epoch
+from tinystories.model.gpt import GPT
+from tinystories.training import resume, trainer
+from tinystories.training.kept_epochs import best_epoch, keep_weights
 from tinystories.training.resume import ResumeCheckpoint
 from tinystories.training.step import TrainStep
 from tinystories.training.trainer import Trainer, train
@@ -65,12 +67,13 @@ def test_best_epoch_of_equal_ones_is_the_last():
 def test_train_that_overfits_keeps_the_best_weights(small_params, no_run, monkeypatch, stories, tokenizer):
     train_file = write_tokens(["The park was happy."] * 20, tokenizer, paths.TOKENS_TRAIN, 1)
     write_meta(tokenizer, train_file, write_tokens(stories[20:], tokenizer, paths.TOKENS_VALID, 1))
-    seen = []
-    keep = kept_epochs.keep_weights
-    monkeypatch.setattr(
-        "tinystories.training.trainer.keep_weights",
-        lambda model, *rest: seen.append(model.qkv_proj.detach().clone()) or keep(model, *rest),
-    )
+    seen: list[Tensor] = []
+
+    def note(model: GPT, *rest: Any) -> None:
+        seen.append(model.qkv_proj.detach().clone())
+        keep_weights(model, *rest)
+
+    monkeypatch.setattr(trainer, "keep_weights", note)
     params = changed(small_params, epochs=4, steps_per_epoch=8, learning_rate=0.05, embedding_learning_rate=0.05)
     train(params, None)
     rows = EpochRow.read_table()
