@@ -30,14 +30,9 @@ def read_run_data(model: Literal["last", "best"]) -> RunData:
     Errors: UserError where one is missing or damaged.
     """
     for path in (
-        paths.CHECKPOINT,
-        paths.published(model),
-        paths.SAMPLES,
-        paths.PLOT,
-        paths.REPORT,
-        paths.MODEL_CARD,
+        paths.CHECKPOINT, paths.published(model), paths.SAMPLES, paths.PLOT, paths.REPORT, paths.MODEL_CARD,
         paths.PARAMS,
-    ):
+    ):  # fmt: skip
         if not path.exists():
             raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
     run, manifest = Run.read(), Manifest.read()
