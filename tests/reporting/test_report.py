@@ -54,7 +54,7 @@ def test_write_report_names_the_best_epoch(run, params):
     assert "is the model of epoch 2.\n" in text and text.count("**Validation loss 1.2346") == 1
     published = params.model_copy(update={"publish": params.publish.model_copy(update={"model": "best"})})
     text = report(published)
-    assert f"**Validation {figures}.**" in text and "is the model of epoch 1.\n" in text
+    assert f"**Validation {figures}, after epoch 1.**" in text and "is the model of epoch 1.\n" in text
     assert 'from_pretrained("models/best")' in text
 
 

@@ -30,14 +30,13 @@ SOURCES = {"embedded": "embedded stories", "files": "own documents"}
 def write_report(params: Params) -> None:
     """Write `reports/report.md`. Errors: UserError where a file of an earlier stage is missing or damaged."""
     epochs, train, evaluation, run = EpochRow.read_table(), TrainMetrics.read(), Evaluation.read(), Run.read()
-    published = evaluation.of(params.publish.model)
     noun = Manifest.read().noun
     parts = [
         f"# {run_title(params)}",
-        _result(train, published, run),
+        _result(train, evaluation, run, len(epochs), params),
         "## Loss and perplexity",
         loss_table(epochs),
-        f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
+        f"Losses are in nats per token. The last epoch's model, scored again in {params.evaluate.precision} "
         f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
         f"{scores(evaluation)}. {_best(evaluation, len(epochs), params)}",
         "![Training and validation loss against the tokens seen](plot.png)",
@@ -87,11 +86,13 @@ def loss_table(epochs: list[EpochRow]) -> str:
     return text if len(shown) == len(epochs) else f"{text}\n\n{len(shown)} of {len(epochs):,} epochs; all: epochs.csv"
 
 
-def _result(train: TrainMetrics, evaluation: Evaluation, run: Run) -> str:
+def _result(train: TrainMetrics, evaluation: Evaluation, run: Run, last: int, params: Params) -> str:
+    is_earlier = params.publish.model == "best" and evaluation.best_epoch < last
+    epoch = f", after epoch {evaluation.best_epoch:,}" if is_earlier else ""
     return (
-        f"**Validation {scores(evaluation)}.** A GPT of {train.parameters:,} parameters saw "
-        f"{plural(train.tokens, 'token')} in {plural(train.steps, 'step')}; on {escape(run.environment.device_name)} "
-        f"that took {format_duration(train.seconds)}."
+        f"**Validation {scores(evaluation.of(params.publish.model))}{epoch}.** A GPT of {train.parameters:,} "
+        f"parameters saw {plural(train.tokens, 'token')} in {plural(train.steps, 'step')}; on "
+        f"{escape(run.environment.device_name)} that took {format_duration(train.seconds)}."
     )
 
 
