@@ -77,7 +77,7 @@ def loss_table(epochs: list[EpochRow]) -> str:
 def loss_rows(epochs: list[EpochRow]) -> tuple[list[tuple[str, ...]], str]:
     """The rows of the loss/PPL table, at most 50, and what is to be said where some are left out."""
     shown = [epochs[index] for index in evenly_spaced(len(epochs), MAX_EPOCHS_IN_TABLE)]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             f"{row.epoch:,}",
             f"{row.train_loss:.4f}",
@@ -158,7 +158,7 @@ class DataFacts(NamedTuple):
 
     source: str
     detail: list[str]
-    rows: list[tuple[str, str, str]]
+    rows: list[tuple[str, ...]]
     checks: str
 
 

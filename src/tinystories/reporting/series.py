@@ -52,5 +52,5 @@ def with_warmup(tokens: Array, rate: Array, warmup_tokens: float) -> tuple[Array
 
 def label_every(epochs: int) -> int:
     """Of so many epochs, each which one has a label: 1, 2, 5, 10 and so on, so that ten have one."""
-    steps = (digit * 10**power for power in range(9) for digit in (1, 2, 5))
+    steps = (digit * int(10**power) for power in range(9) for digit in (1, 2, 5))
     return next(step for step in steps if epochs <= step * MAX_LABELLED_EPOCHS)
