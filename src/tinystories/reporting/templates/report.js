@@ -1,4 +1,5 @@
 
+// The cross-hair on the curves, by mouse, touch and arrow keys. Without it the page lacks nothing else.
 "use strict";
 (() => {
   const curves = document.getElementById("curves"), tip = document.getElementById("tip");
