@@ -30,8 +30,8 @@ def read_run_data(model: Literal["last", "best"]) -> RunData:
     Errors: UserError where one is missing or damaged.
     """
     for path in (
-        paths.CHECKPOINT, paths.published(model), paths.SAMPLES, paths.PLOT, paths.REPORT, paths.MODEL_CARD,
-        paths.PARAMS,
+        paths.CHECKPOINT, paths.published(model), paths.SAMPLES, paths.PLOT, paths.REPORT, paths.REPORT_HTML,
+        paths.MODEL_CARD, paths.PARAMS,
     ):  # fmt: skip
         if not path.exists():
             raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
