@@ -114,7 +114,7 @@ def _ranked(runs: Sequence[RecordedRun]) -> list[Entry]:
     for run in sorted((run for run in newest if run not in ranked), key=by_bits):
         note = _ENDS.get(run.status, "not finished")
         if not note:
-            note = "other validation data" if run.validation else "not published"
+            note = "other validation data" if run.validation and run.scores else "not published"
         entries.append(Entry(None, name(run), note, run))
     return entries
 
