@@ -1,4 +1,4 @@
-"""`tinystories compare`: the table, the files, wrong arguments. tests/tracking/test_recorded_runs.py reads real stores."""
+"""`tinystories compare`: table, files, wrong arguments. tests/tracking/test_recorded_runs.py reads stores."""
 
 import shutil
 
@@ -31,9 +31,9 @@ def asked(here, monkeypatch):
 def test_compare_prints_the_table_and_writes_both(asked, here, capsys):
     assert main(["compare"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "#  run          bits/byte  valid loss  seed",
+        "#  run         bits/byte  valid loss  seed",
         "1  a \\x1b[31m     0.1000      2.2500     1",
-        "2  run-2           0.2000      2.2500     2",
+        "2  run-2          0.2000      2.2500     2",
         "3 older runs left out: --last 5 shows all.",
         "Curves: reports/compare.png, reports/compare.html",
     ]
