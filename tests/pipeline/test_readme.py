@@ -225,9 +225,9 @@ def test_all_commands_work_in_order(walked: tuple[Repository, dict[str, str]]) -
     repository, said = walked
     assert "No file hash info" not in "".join(said.values())
     assert not [command for command, output in said.items() if "warning:" in output and "passes" not in output]
-    show = next(output for command, output in said.items() if command.startswith("dvc exp show"))
-    assert {"valid_loss", "train.epochs", "train.learning_rate", "model.layers"} <= set(re.findall(r"[\w.]+", show))
-    assert not re.search("train_loss|seconds|tokens|train.batch_size|stages/", show)
+    show = next(output for command, output in said.items() if command == "make experiments")
+    assert {"valid_loss", "valid_bits_per_byte", "seconds", "train.epochs", "train.learning_rate", "model.layers"} <= set(re.findall(r"[\w.]+", show))
+    assert not re.search("train_loss|startup|tokens|train.batch_size|stages/", show)
     assert "Updated" in said["git checkout params.yaml"]
     parameters = [run.data.params for run in repository.runs()]
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
