@@ -38,7 +38,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(WIDTH, CURVES + below), layout="constrained")
     losses, table = figure.subplots(2, 1, height_ratios=(CURVES, below))
     every_loss = []
-    for number, entry in enumerate(comparison.entries):
+    for number, entry in reversed(list(enumerate(comparison.entries))):  # the best on top
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
         if entry.run.losses:
             tokens, loss = np.array(entry.run.losses).T

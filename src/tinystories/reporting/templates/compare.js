@@ -6,7 +6,8 @@
   const data = JSON.parse(source.textContent), [low, high] = data.losses;
   const curves = document.getElementById("curves"), tip = document.getElementById("tip");
   const losses = document.getElementById("losses");
-  const lines = [...losses.querySelectorAll("g.run")], rows = [...document.querySelectorAll(".ranking tbody tr")];
+  const lines = [...losses.querySelectorAll("g.run")].reverse(); // the best is drawn last, on top
+  const rows = [...document.querySelectorAll(".ranking tbody tr")];
   const dot = losses.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "circle"));
   const across = tokens => tokens / data.end;
   const down = loss => 1 - Math.log(Math.max(loss, 1e-6) / low) / Math.log(high / low);
