@@ -123,8 +123,6 @@ def test_dvc_shows_metrics_and_plots(finished: Repository) -> None:
     output = finished.run("dvc", "plots", "show", "--out", "plots", "--json")
     plots = json.loads(output)["data"]
     assert set(plots) == {"Learning rate", "reports/history.csv", "reports/epochs.csv", "reports/plot.png"}
-    page = (finished.path / "plots/index.html").read_text()
-    assert page.count("vegaEmbed('#") == 3 and "<script src" not in page, "no network"
     shutil.rmtree(finished.path / "plots", ignore_errors=True)
 
 

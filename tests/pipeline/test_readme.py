@@ -232,7 +232,13 @@ def test_all_commands_work_in_order(walked: tuple[Repository, dict[str, str]]) -
     parameters = [run.data.params for run in repository.runs()]
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
     assert {"data.source", "data.files.train", "train.epochs", "train.learning_rate", "model.layers"} <= varied
-    assert (repository.path / "reports/dvc_plots/index.html").exists()
+    page = (repository.path / "reports/dvc_plots/index.html").read_text()
+    assert page.count("vegaEmbed('#") == 3 and "<script src" not in page, "the charts need no network"
+    table = said["tinystories compare"]
+    assert {"#", "run", "bits/byte", "epochs", "learning_rate", "layers"} <= set(table.split()), table
+    names = set(re.findall(r"\[([\w-]+)\]", show))  # DVC's experiments
+    assert len(names) >= 4 and names <= {run.info.run_name for run in repository.runs()}, "each its own run"
+    assert {"reports/compare.png", "reports/compare.html"} <= set(re.findall(r"[\w./]+", table))
 
 
 @pytest.mark.slow
