@@ -115,7 +115,7 @@ def test_as_text_cuts_long_names_first():
 
 @pytest.mark.filterwarnings("error")
 def test_plot_comparison_draws_every_run(tmp_path):
-    runs = [recorded(n, name="$x$ _{ 龙 </b>", params={"seed": str(n)}) for n in range(1, 24)]
+    runs = [recorded(n, name="$x_{$ 龙 </b>", params={"seed": str(n)}) for n in range(1, 24)]
     runs.append(recorded(30, losses=[], scores=[]))
     target = tmp_path / "new" / "compare.png"
     plot_comparison(compare(runs), target)
