@@ -35,7 +35,7 @@ EVALUATION = Evaluation(
     best_epoch=2, best_valid_loss=2.25, best_valid_ppl=9.49, best_valid_bits_per_byte=0.7,
 )  # fmt: skip
 TRAIN_METRICS = TrainMetrics(
-    train_loss=3.25, train_ppl=665.1, valid_loss=2.25, valid_ppl=90.0, valid_bits_per_byte=0.7, steps=100, tokens=6400,
+    train_loss=3.25, train_ppl=665.1, steps=100, tokens=6400,
     parameters=10_000, tokens_per_second=4050.0, startup_seconds=1.0, seconds=10.0,
 )  # fmt: skip
 SECRETS = ("hunter2", "t0ken", "somebody")

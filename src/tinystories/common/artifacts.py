@@ -181,15 +181,12 @@ class EpochRow(Row):
 
 
 class TrainMetrics(JsonFile):
-    """The metrics of the stage train, as `dvc metrics show` has them."""
+    """The metrics of the stage train, as `dvc metrics show` has them. Those of the validation are evaluate.json's."""
 
     PATH, STAGE = paths.TRAIN_METRICS, "train"
 
     train_loss: Figure
     train_ppl: Perplexity
-    valid_loss: Figure
-    valid_ppl: Perplexity
-    valid_bits_per_byte: Figure
     steps: Count
     tokens: Count
     parameters: Count

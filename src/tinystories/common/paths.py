@@ -38,6 +38,8 @@ REPORT = Path("reports/report.md")
 REPORT_HTML = Path("reports/report.html")
 MODEL_CARD = Path("reports/model_card.md")
 RECEIPT = Path("reports/publish.json")
+COMPARISON_PLOT = Path("reports/compare.png")  # of several runs, by `tinystories compare`
+COMPARISON_PAGE = Path("reports/compare.html")
 
 
 def epoch_checkpoint(number: int, directory: Path = EPOCH_CHECKPOINTS) -> Path:

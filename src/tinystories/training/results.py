@@ -50,9 +50,6 @@ def train_metrics(state: TrainerState, parameters: int) -> TrainMetrics:
     return TrainMetrics(
         train_loss=last.train_loss,
         train_ppl=last.train_ppl,
-        valid_loss=last.valid_loss,
-        valid_ppl=last.valid_ppl,
-        valid_bits_per_byte=last.valid_bits_per_byte,
         steps=last.step,
         tokens=last.tokens,
         parameters=parameters,
