@@ -51,7 +51,7 @@ settings.load_profile("tests")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests as `pipeline` by the fixtures of a repository or a disk, and Triton's tests as `slow`."""
     for item in items:
-        if {"finished", "repository", "small_disk"} & set(getattr(item, "fixturenames", ())):
+        if {"finished", "repository", "small_disk", "two_epochs"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
         if item.path.parent.name == "gpu":  # where there is no GPU, Triton interprets each kernel
             item.add_marker("slow")
@@ -159,15 +159,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture
 def repository(finished: Repository, tmp_path: Path) -> Repository:
-    """A copy of the finished repository that a test may change.
+    """A copy of the finished repository that a test may change, with an MLflow record of its own."""
+    return finished.copy_with_record(tmp_path / "project")
 
-    Its MLflow database is new: a copied one would write to the original's artifacts.
-    """
-    copy = finished.copy(tmp_path / "project")
-    (copy.path / "mlflow.db").unlink()
-    shutil.rmtree(copy.path / "mlartifacts")
-    copy.run("dvc", "repro", "--force", "--single-item", "publish")
-    return copy
+
+@pytest.fixture(scope="session")
+def two_epochs(finished: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The finished repository after an experiment of two epochs, named `two-epochs`; for reading only."""
+    repository = finished.copy_with_record(tmp_path_factory.mktemp("two epochs") / "project")
+    repository.run("dvc", "exp", "run", "--name", "two-epochs", "-S", "train.epochs=2")
+    return repository
 
 
 @pytest.fixture
