@@ -1,5 +1,6 @@
 """What several test files need: small parameters, a small tokenizer, token files made with it."""
 
+import atexit
 import getpass
 import importlib.util
 import os
@@ -17,6 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the stages
 # What PyTorch compiles is kept from one test run to the next, in its own usual place.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
+# What is compiled of the project's own is kept for one test run, and the processes that it starts.
+if "CXX" not in os.environ:
+    os.environ["CXX"] = str(Path(__file__).with_name("support") / "g++")
+    os.environ["KEPT_KERNELS"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["KEPT_KERNELS"])
 
 import pytest
 import torch
