@@ -23,7 +23,7 @@ endif
 # `dvc --quiet` alone hides errors, too: it shows only what is CRITICAL.
 QUIET_DVC := python -c 'import logging; logging.CRITICAL = logging.ERROR; from dvc.cli import main; exit(main())'
 
-# Tests run in two processes, a file of them in one, in the usual order: the longest are not the last.
+# Two processes, each test file in one of them, in the usual order: the longest are not the last.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 # A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
