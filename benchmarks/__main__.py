@@ -10,15 +10,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from benchmarks.results import merge, result_file, table
 from tinystories.model.device import choose_device
 
-DEFAULT = ("train_step", "storygen", "tokenizing", "generating", "overhead", "sharing")
-LONG = ("quality",)
+PARTS = ("train_step", "storygen", "tokenizing", "generating", "overhead", "sharing")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("part", nargs="*", help=f"one of {', '.join(DEFAULT + LONG)}; all but the last where none is")
-    parts = parser.parse_args().part or DEFAULT
-    if unknown := set(parts) - set(DEFAULT + LONG):
+    parser.add_argument("part", nargs="*", help=f"one of {', '.join(PARTS)}; all where none is named")
+    parts = parser.parse_args().part or PARTS
+    if unknown := set(parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     device = choose_device("auto")
     path = result_file(device)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.quality run ours --steps 400 --seed 1      one training; its row goes to benchmarks/results/
     python -m benchmarks.quality run ours --steps 400 --seed 1 --dev --set train.learning_rate=0.01
-    python -m benchmarks.quality all                                the whole campaign; continues where it stopped
-    python -m benchmarks.quality table [--dev] [--shape small]      what the rows say
+    python -m benchmarks.quality all [--steps 400]                  the whole campaign; continues where it stopped
+    python -m benchmarks.quality table [--dev] [--shape small]      what the rows say (quality_table.py)
+    python -m benchmarks.scaling                                    loss against tokens, with the fit (scaling.py)
 
 Recipes (recipes.py) are searched on `dev`, stories held out of the training stories: with --dev a run does not touch
 valid.txt. All recipes train on the same token files; scores are in fp32, each token once.
@@ -12,49 +13,39 @@ valid.txt. All recipes train on the same token files; scores are in fp32, each t
 import argparse
 import json
 import re
-import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.recipes import LIBRARY, RATES, RECIPES, SHAPES, describe, for_scoring, make_params, prepare
-from benchmarks.results import RESULTS
-from benchmarks.results import table as format_table
-from benchmarks.stories import VOCAB_SIZE, Stories, prepare_stories
-from tinystories.common.console import info, warn
+from benchmarks.quality_table import label, measure, read_rows
+from benchmarks.recipes import RATES, RECIPES, SHAPES, describe, for_scoring, make_params, prepare
+from benchmarks.results import RESULTS, table
+from benchmarks.stories import Stories, prepare_stories
+from tinystories.common.console import info
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.inference.loss_eval import evaluate_loss
 from tinystories.training.backend import choose_backend, describe_environment
 
 SEEDS = (1, 2, 3)
-GPT2_RATES = (6e-4, 1e-3, 1.5e-3)
+LENGTHS = (400, 1_400, 5_600)  # steps: on tinystories-v2 no repeats up to the second, four passes in the third
+LADDERS = {"ours": (0.004, 0.005, 0.007, 0.01, 0.014, 0.02), "gpt2": (6e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3)}
 LOG_EVERY = 20  # steps
 SCORED_AT_ONCE = 64  # windows
 
 Row = dict[str, Any]
 
 
-def results_file() -> Path:
-    """benchmarks/results/quality-MACHINE.jsonl, the machine named by what it computes on."""
-    name = str(
-        describe_environment(choose_backend(make_params("ours", 1, 1, "reference", {}), VOCAB_SIZE))["device_name"]
-    )
+def results_file(stories: Stories) -> Path:
+    """benchmarks/results/quality-SAMPLE-MACHINE.jsonl, the machine named by what it computes on."""
+    backend = choose_backend(make_params("ours", 1, 1, "reference", {}), stories.vocab_size)
+    name = f"{stories.name} {describe_environment(backend)['device_name']}"
     return RESULTS / f"quality-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.jsonl"
-
-
-def read_rows(path: Path) -> list[Row]:
-    """All rows so far. Errors: UserError where a line is no row."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise UserError(f"{path}: a line is not JSON ({error}); take it out") from None
 
 
 def run(
@@ -68,37 +59,31 @@ def run(
     shape: str = "reference",
     dev_only: bool = False,
     overrides: dict[str, Any] | None = None,
-    params: Params | None = None,
+    variant: str = "",
 ) -> Row:
     """Do one training, score it and append its row to `results`; where that row is there already, return it.
 
-    Errors: UserError, as `make_params`.
+    `variant` names a change of the code that is being tried. Errors: UserError, as `make_params`.
     """
     overrides = overrides or {}
-    params = params or make_params(recipe, steps, seed, shape, overrides)
+    params = make_params(recipe, steps, seed, shape, overrides)
     if learning_rate is not None and recipe not in RATES:
-        raise UserError(
-            f"--lr is for {' and '.join(RATES)}; for {recipe} say --set train.learning_rate={learning_rate}"
-        )
+        raise UserError(f"--lr is for {' and '.join(RATES)}; for ours say --set train.learning_rate={learning_rate}")
     backend = choose_backend(params, stories.vocab_size)
     rate = learning_rate or RATES.get(recipe, params.train.learning_rate)
     what = describe(recipe, params, rate, stories, backend.precision)
-    names = {"recipe": recipe, "shape": shape, "overrides": overrides}
+    names = {"recipe": recipe, "shape": shape, "overrides": overrides, **({"variant": variant} if variant else {})}
     same = [row for row in read_rows(results) if row["identity"] == what["identity"]]
     if not dev_only:
         same = [row for row in same if row["valid_loss"] is not None]
-    if found := next((row for row in same if row.items() >= names.items()), None):
-        info(f"{_label(found)}, {steps:,} steps, seed {seed}: done before")
+    if found := next((row for row in same if row.get("variant", "") == variant), None):
+        info(f"{label(found)}, {steps:,} steps, seed {seed}: done before")
         return found
-    # Where two recipes compute the same (the trial's, while it is today's), one training serves both.
-    measured = {k: v for k, v in same[0].items() if k not in names} if same else None
-    if measured is None:
-        measured = {**what, **_train(recipe, params, rate, stories, dev_only)}
-    row = {**names, **measured}
+    row = {**names, **what, **_train(recipe, params, rate, stories, dev_only)}
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
-    info(f"{_label(row)}, {steps:,} steps, seed {seed}: dev {row['dev_loss']:.4f}, valid {row['valid_loss'] or '-'}")
+    info(f"{label(row)}, {steps:,} steps, seed {seed}: dev {row['dev_loss']:.4f}, valid {row['valid_loss'] or '-'}")
     return row
 
 
@@ -143,85 +128,38 @@ def _train(recipe: str, params: Params, rate: float, stories: Stories, dev_only:
     }
 
 
-def campaign(results: Path, stories: Stories) -> None:
-    """Everything that the table shows: one seed of all first, then the others."""
-    best = RATES["gpt2"]
-    for seed in SEEDS:
-        run("ours", 400, seed, results=results, stories=stories)
-        if seed == SEEDS[0]:
-            tried = [run("gpt2", 400, seed, results=results, stories=stories, learning_rate=r) for r in GPT2_RATES]
-            best = min(tried, key=lambda row: float(row["dev_loss"]))["settings"]["learning_rate"]
-        run("gpt2", 400, seed, results=results, stories=stories, learning_rate=best)
-        run("baseline", 400, seed, results=results, stories=stories)
-        try:
-            run("trial", 400, seed, results=results, stories=stories)
-        except UserError as error:
-            warn(f"the trial's recipe is left out: {error}")
-        run("ours", 1000, seed, results=results, stories=stories)
-        run("gpt2", 1000, seed, results=results, stories=stories, learning_rate=best)
+def tune(recipe: str, steps: int, results: Path, stories: Stories) -> float:
+    """Return the best peak learning rate of the recipe's ladder at this length, by the dev loss of the first seed.
+
+    From the rate in use it goes up or down as long as that helps: a few trainings each.
+    """
+    rates, seed = LADDERS[recipe], SEEDS[0]
+
+    def dev_loss(index: int) -> float:
+        if not 0 <= index < len(rates):
+            return float("inf")
+        row = run(recipe, steps, seed, results=results, stories=stories, dev_only=True, **at_rate(recipe, rates[index]))
+        return float(row["dev_loss"])
+
+    best = rates.index(0.007 if recipe == "ours" else RATES[recipe])
+    for direction in (1, -1):
+        while dev_loss(best + direction) < dev_loss(best):
+            best += direction
+    return rates[best]
 
 
-def measure(results: Path | None = None, split: str = "valid", shape: str = "reference") -> dict[str, Any]:
-    """The table: means over seeds, and how much more than ours. {"title", "columns", "rows", "notes"}."""
-    rows = [row for row in read_rows(results or results_file()) if row["shape"] == shape]
-    groups: dict[tuple[int, str], list[Row]] = {}
-    for row in rows:
-        if row[f"{split}_loss"] is not None:
-            groups.setdefault((row["steps"], _label(row)), []).append(row)
-    table, notes = [], []
-    for (steps, label), group in groups.items():
-        newest, older = _newest(group)
-        if older:
-            notes.append(f"{label}, {steps:,} steps: {older} rows of an older recipe or source are left out.")
-        loss = _mean(newest, f"{split}_loss")
-        ours, _ = _newest(groups.get((steps, "ours"), []))
-        # Of the same seeds, so that a row with fewer seeds is not compared with others' luck.
-        paired = {row["seed"]: row[f"{split}_loss"] for row in ours}
-        gaps = [row[f"{split}_loss"] - paired[row["seed"]] for row in newest if row["seed"] in paired]
-        gap = f"{statistics.fmean(gaps):+.3f}" if gaps and label != "ours" else ""
-        seeds = ", ".join(str(row["seed"]) for row in newest)
-        speed = round(_mean(newest, "tokens_per_second"))
-        bits = _mean(newest, f"{split}_bits_per_byte")
-        cells = [f"{steps:,}", label, seeds, f"{loss:.3f}", _spread(newest, f"{split}_loss"), f"{bits:.4f}", gap]
-        table.append((steps, loss, [*cells, f"{speed:,}"]))
-    if table:
-        notes += [
-            f"{rows[-1]['machine']}; {split} stories of the sample; steps of 32 × 128 tokens; "
-            f"the training stories are seen again after about 340 steps.",
-            "The GPT-2 baseline's learning rate is the best of those shown, by stories held out of the training ones.",
-            "The trial that this recipe began with reported 2.84 nats (GPT-2 baseline: 3.63): 400 steps, one seed.",
-        ]
-    columns = ["steps", "recipe", "seeds", "loss (nats/token)", "spread", "bits per byte", "above ours", "tokens/s"]
-    return {
-        "title": f"Quality at equal tokens ({split}, {shape} shape)",
-        "columns": columns,
-        "rows": [dict(zip(columns, cells, strict=True)) for _, _, cells in sorted(table, key=lambda entry: entry[:2])],
-        "notes": notes,
-    }
+def at_rate(recipe: str, rate: float) -> Row:
+    """The arguments of `run` for a peak learning rate."""
+    return {"overrides": {"train.learning_rate": rate}} if recipe == "ours" else {"learning_rate": rate}
 
 
-def _label(row: Row) -> str:
-    if row["recipe"] in LIBRARY:
-        return " ".join([row["recipe"], *(f"{key}={value}" for key, value in row["overrides"].items())])
-    return f"{row['recipe']} {row['settings']['learning_rate']:g}"
-
-
-def _newest(group: list[Row]) -> tuple[list[Row], int]:
-    """The rows that compute as the last one does, one a seed, and how many others there are."""
-    if not group:
-        return [], 0
-    keys = ("settings", "model", "stories", "precision", "source")
-    same = [row for row in group if all(row[key] == group[-1][key] for key in keys)]
-    return sorted({row["seed"]: row for row in same}.values(), key=lambda row: int(row["seed"])), len(group) - len(same)
-
-
-def _mean(rows: Iterable[Row], key: str) -> float:
-    return statistics.fmean(row[key] for row in rows)
-
-
-def _spread(rows: list[Row], key: str) -> str:
-    values = [row[key] for row in rows]
-    return f"{max(values) - min(values):.3f}" if len(values) > 1 else ""
+def campaign(lengths: Sequence[int], results: Path, stories: Stories) -> None:
+    """Everything that the table shows: at each length both recipes, each at the best rate of its ladder, all seeds."""
+    for steps in lengths:
+        for recipe in LADDERS:
+            best = tune(recipe, steps, results, stories)
+            for seed in SEEDS:
+                run(recipe, steps, seed, results=results, stories=stories, **at_rate(recipe, best))
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -244,31 +182,38 @@ def main() -> None:
     one.add_argument("--seed", type=int, required=True)
     one.add_argument("--lr", type=float, help="peak learning rate, for the recipes outside the library")
     one.add_argument("--set", type=_override, action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    commands.add_parser("all", help="the whole campaign")
+    one.add_argument("--variant", default="", help="name of a change of the code that is being tried")
+    every = commands.add_parser("all", help="the whole campaign")
+    every.add_argument("--steps", type=int, nargs="+", default=LENGTHS)
     shown = commands.add_parser("table", help="what the rows say")
+    shown.add_argument("--against", help="the row to compare with, as the table names it")
     for command in (one, shown):
         command.add_argument("--dev", action="store_true", help="only stories held out of the training ones")
         command.add_argument("--shape", choices=SHAPES, default="reference")
     for command in commands.choices.values():
         command.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="threads of PyTorch")
+        command.add_argument("--results", type=Path, default=argparse.SUPPRESS, help="the file of rows")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    stories = prepare_stories()
+    results = getattr(args, "results", None) or results_file(stories)
     if args.command == "table":
-        print(format_table(measure(split="dev" if args.dev else "valid", shape=args.shape)))
+        print(table(measure(results, split="dev" if args.dev else "valid", shape=args.shape, against=args.against)))
     elif args.command == "all":
-        campaign(results_file(), prepare_stories())
+        campaign(args.steps, results, stories)
     else:
         run(
             args.recipe,
             args.steps,
             args.seed,
-            results=results_file(),
-            stories=prepare_stories(),
+            results=results,
+            stories=stories,
             learning_rate=args.lr,
             shape=args.shape,
             dev_only=args.dev,
             overrides=dict(args.overrides),
+            variant=args.variant,
         )
 
 

@@ -1,7 +1,6 @@
 """The recipes that quality.py compares: what each one computes, and how to train with it.
 
 ours      the library with params.yaml as it is, or with values changed for a search
-trial     the library with the values that its recipe began with, to see what has changed since
 gpt2      the GPT-2 baseline: a GPT-2 style model with AdamW (gpt2_style.py)
 baseline  the public baseline (public_baseline.py)
 """
@@ -22,56 +21,41 @@ from benchmarks.stories import ROOT, Stories
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.params_file import load_params
+from tinystories.common.reading import read_json
 from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import Backend
 from tinystories.training.batches import IntArray, WindowSampler
-from tinystories.training.run_key import PACKAGE, code_files
 from tinystories.training.step import TrainStep
 
-LIBRARY = ("ours", "trial")  # trained by the library itself
-RATES = {"gpt2": 1e-3, "baseline": public_baseline.LEARNING_RATE}  # peak learning rates of the others
-RECIPES = (*LIBRARY, *RATES)
+RATES = {"gpt2": 1e-3, "baseline": public_baseline.LEARNING_RATE}  # peak learning rates of those outside the library
+RECIPES = ("ours", *RATES)
 SHAPES = {
     "reference": {"context_length": 128, "embedding_size": 256, "layers": 8, "heads": 16},
     "small": {"context_length": 128, "embedding_size": 128, "layers": 4, "heads": 8},
 }
-TRIAL = {
-    "batch_size": 32,
-    "learning_rate": 0.02,
-    "embedding_learning_rate": 0.004,
-    "warmup": 0.01,
-    "cooldown": 0.5,
-    "weight_decay": 0.0,
-    "gradient_clip": 1.0,
-}
 # What changes how a training runs, not what it computes.
 NOT_RECIPE = {"epochs", "steps_per_epoch", "device", "precision", "compile", "log_every", "save_every"}
-# The code that trains. Rows measured with other code stay in the results and are counted as of an older source.
-SOURCES = {
-    "library": code_files(),
-    "gpt2": [Path(gpt2_style.__file__), PACKAGE / "model/attention.py", PACKAGE / "training/batches.py"],
-    "baseline": [Path(public_baseline.__file__)],
-}
+# Of a recipe outside the library its own file. The library's trainings, and all that the recipes share with it, are
+# told apart by the golden losses, which a test holds the code to: whatever leaves them alone trains the same.
+SOURCES = {"ours": [], "gpt2": [Path(gpt2_style.__file__)], "baseline": [Path(public_baseline.__file__)]}
+GOLDEN = ROOT / "tests/training/golden/cpu-fp32.json"
 
 Step = Callable[[int], Tensor]  # trains on the batch of a step (from 0) and returns its loss, shape ()
 Batches = Callable[[int], tuple[IntArray, IntArray]]  # inputs and targets of a step
 
 
 def make_params(recipe: str, steps: int, seed: int, shape: str, overrides: dict[str, Any]) -> Params:
-    """params.yaml as the recipe has it; `overrides` by dotted key, for the library's recipes.
+    """params.yaml as the recipe has it; `overrides` by dotted key, for the library's own.
 
-    Errors: UserError where a key or a value is not valid, so also where the library no longer has what TRIAL names.
+    Errors: UserError where a key or a value is not valid.
     """
     values = load_params(ROOT / "params.yaml").model_dump()
     values["seed"] = seed
-    values["train"] |= {"epochs": 1, "steps_per_epoch": steps, "compile": "on"}
-    if recipe != "ours" or shape != "reference":
-        values["model"] |= SHAPES[shape]
-    if recipe != "ours":
-        values["train"] |= TRIAL  # the recipes outside the library take only the batch size of it
-    if overrides and recipe not in LIBRARY:
-        raise UserError(f"--set is for {' and '.join(LIBRARY)}; {recipe} has only --lr")
+    values["model"] |= SHAPES[shape]
+    values["train"] |= {"batch_size": 32, "epochs": 1, "steps_per_epoch": steps, "compile": "on"}
+    if overrides and recipe != "ours":
+        raise UserError(f"--set is for ours; {recipe} has only --lr")
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         if section not in ("model", "train") or not name:
@@ -87,8 +71,8 @@ def make_params(recipe: str, steps: int, seed: int, shape: str, overrides: dict[
 
 def describe(recipe: str, params: Params, learning_rate: float, stories: Stories, precision: str) -> dict[str, Any]:
     """What one training computes, and `identity`, a hash of all of that: two of one identity end with equal weights."""
-    library = recipe in LIBRARY
-    settings = params.train.model_dump(exclude=NOT_RECIPE) if library else {"learning_rate": learning_rate}
+    ours = recipe == "ours"
+    settings = params.train.model_dump(exclude=NOT_RECIPE) if ours else {"learning_rate": learning_rate}
     row: dict[str, Any] = {
         "steps": params.train.steps,
         "seed": params.seed,
@@ -96,18 +80,15 @@ def describe(recipe: str, params: Params, learning_rate: float, stories: Stories
         "settings": {"batch_size": params.train.batch_size, **settings},
         "stories": stories.key,
         "precision": precision,
-        "source": source_hash("library" if library else recipe),
+        "source": source_hash(recipe),
     }
     return {"identity": hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16], **row}
 
 
 def source_hash(of: str) -> str:
-    """Hash the code that trains: 12 hexadecimal digits. Python's comments and docstrings change nothing, C++'s do."""
-    digest = hashlib.sha256()
+    """Hash what tells its trainings from others': 12 hexadecimal digits. Comments and docstrings change nothing."""
+    digest = hashlib.sha256(json.dumps(read_json(GOLDEN)["losses"]).encode())
     for path in SOURCES[of]:
-        if path.suffix != ".py":
-            digest.update(path.read_bytes())
-            continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -121,7 +102,7 @@ def prepare(
 ) -> tuple[Step, torch.nn.Module]:
     """The training step of a recipe, and the model that it trains."""
     tokens, shape, batch_size = stories.tokens("train"), params.model, params.train.batch_size
-    if recipe in LIBRARY:
+    if recipe == "ours":
         train_step = TrainStep(params, stories.vocab_size, tokens, backend)
 
         def library_step(number: int) -> Tensor:

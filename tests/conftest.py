@@ -40,6 +40,9 @@ from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# A shell ignores Ctrl-C for what it runs in the background, and so would the programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Triton decides on import whether kernels run in its interpreter (tests/training/gpu).
 if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
     with pytest.MonkeyPatch.context() as patch:

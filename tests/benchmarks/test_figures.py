@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import quality
+from benchmarks import quality_table
 from benchmarks.results import RESULTS
 from tests.support.repository import ROOT
 
@@ -68,11 +68,11 @@ def step_rows(file: str) -> list[str]:
 def quality_means(steps: int, recipe: str, **chosen: Any) -> tuple[float, float]:
     """Nats and bits per byte: means over the seeds of the newest rows."""
     rows = [
-        row for row in quality.read_rows(RESULTS / "quality-amd-epyc-2-cores.jsonl")
+        row for row in quality_table.read_rows(RESULTS / "quality-amd-epyc-2-cores.jsonl")
         if (row["steps"], row["recipe"], row["shape"]) == (steps, recipe, "reference")
         and (row["overrides"] == chosen if recipe == "ours" else row["settings"]["learning_rate"] == chosen["rate"])
     ]  # fmt: skip
-    newest, _ = quality._newest(rows)
+    newest, _ = quality_table.newest(rows)
     assert [row["seed"] for row in newest] == [1, 2, 3]
     loss, bits = (statistics.fmean(row[key] for row in newest) for key in ("valid_loss", "valid_bits_per_byte"))
     return loss, bits

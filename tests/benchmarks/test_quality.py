@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import quality, recipes
+from benchmarks import quality, quality_table, recipes
 from benchmarks.gpt2_style import GPT2Style, schedule, trainer
 from benchmarks.public_baseline import PublicBaseline
 from benchmarks.results import RESULTS
@@ -16,7 +16,6 @@ from benchmarks.stories import Stories, prepare_stories
 from tinystories.common.errors import UserError
 from tinystories.common.params import ModelConfig, Params
 from tinystories.corpus.stories import write_stories
-from tinystories.training.run_key import PACKAGE
 
 VOCAB = 300
 
@@ -71,7 +70,7 @@ def test_schedule_warms_up_and_decays_to_a_tenth() -> None:
 @pytest.fixture(scope="module")
 def sample(stories: list[str], tmp_path_factory: pytest.TempPathFactory) -> Stories:
     folder = tmp_path_factory.mktemp("sample")
-    numbered = [f"{number}. {story}" for number, story in enumerate(stories * 4)]  # else most would be copies
+    numbered = [f"{number}. {story}" for number, story in enumerate(stories * 12)]  # else most would be copies
     write_stories(folder / "train.txt", numbered[20:])
     write_stories(folder / "valid.txt", numbered[:20])
     return prepare_stories(folder, folder / "cache", VOCAB)
@@ -91,8 +90,8 @@ def tiny(small_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_prepare_stories_splits_without_overlap(sample: Stories) -> None:
-    assert sum(split.stories for split in sample.splits.values()) == 240
-    assert 0 < sample.splits["dev"].stories < 40
+    assert sum(split.stories for split in sample.splits.values()) == 720
+    assert 0 < sample.splits["dev"].stories < 30
     assert sample.splits["valid"].stories == 20
 
 
@@ -123,17 +122,9 @@ def test_run_dev_only_leaves_valid_alone(sample: Stories, tmp_path: Path) -> Non
     changed = quality.run("ours", 2, 1, results=results, stories=sample, dev_only=True, overrides=other)
     assert changed["settings"]["learning_rate"] == 0.03
     assert changed["identity"] != search["identity"]
-    assert [row["recipe"] for row in quality.measure(results)["rows"]] == ["ours"]
-    labels = {row["recipe"] for row in quality.measure(results, split="dev")["rows"]}
+    assert [row["recipe"] for row in quality_table.measure(results)["rows"]] == ["ours"]
+    labels = {row["recipe"] for row in quality_table.measure(results, split="dev")["rows"]}
     assert labels == {"ours", "ours train.learning_rate=0.03"}
-
-
-@pytest.mark.usefixtures("tiny")
-def test_run_trains_equal_recipes_once(sample: Stories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = tmp_path / "quality.jsonl"
-    ours = quality.run("ours", 2, 1, results=results, stories=sample)
-    monkeypatch.setattr(quality, "_train", None)
-    assert quality.run("trial", 2, 1, results=results, stories=sample) == {**ours, "recipe": "trial"}
 
 
 def row(recipe: str, seed: int, loss: float, source: str = "new") -> dict[str, Any]:
@@ -144,62 +135,110 @@ def row(recipe: str, seed: int, loss: float, source: str = "new") -> dict[str, A
     }  # fmt: skip
 
 
-def test_measure_compares_means_of_equal_seeds(tmp_path: Path) -> None:
-    results = tmp_path / "quality.jsonl"
-    rows = [
-        row("ours", 1, 9.0, source="old"),
-        row("ours", 1, 2.0),
-        row("ours", 2, 3.0),
-        row("gpt2", 2, 3.5),
-        row("gpt2", 3, 4.5),
-    ]
+def write(results: Path, rows: list[dict[str, Any]]) -> Path:
     results.write_text("".join(json.dumps(one) + "\n" for one in rows))
-    table = quality.measure(results)
+    return results
+
+
+def test_measure_compares_means_of_equal_seeds(tmp_path: Path) -> None:
+    results = write(
+        tmp_path / "quality.jsonl",
+        [
+            row("ours", 1, 9.0, source="old"),
+            row("ours", 1, 2.0),
+            row("ours", 2, 3.0),
+            row("gpt2", 2, 3.5),
+            row("gpt2", 3, 4.5),
+        ],
+    )
+    table = quality_table.measure(results)
     assert [list(cells.values()) for cells in table["rows"]] == [
-        ["400", "ours", "1, 2", "2.500", "1.000", "0.8333", "", "1,000"],
-        ["400", "gpt2 0.001", "2, 3", "4.000", "1.000", "1.3333", "+0.500", "1,000"],
+        ["400", "ours", "1, 2", "2.5000", "0.8333", "", "", "", "1,000"],
+        ["400", "gpt2 0.001", "2, 3", "4.0000", "1.3333", "+0.5000", "1", "one seed", "1,000"],
     ]
     assert "1 rows of an older recipe" in table["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "shown", "verdict"),
+    [((-0.02, -0.03, -0.04), "-0.0300 ± 0.0058", "better"), ((0.0, -0.03, -0.06), "-0.0300 ± 0.0173", "no gain"),
+     ((0.02, 0.02, 0.02), "+0.0200 ± 0.0000", "worse")],
+)  # fmt: skip
+def test_measure_calls_less_than_two_standard_errors_no_gain(
+    gaps: tuple[float, ...], shown: str, verdict: str, tmp_path: Path
+) -> None:
+    seeds = {1: 2.0, 2: 2.5, 3: 3.0}  # the seeds differ more than the recipes do
+    rows = [row("ours", seed, loss) for seed, loss in seeds.items()]
+    rows += [row("gpt2", seed, seeds[seed] + gap) for seed, gap in zip(seeds, gaps, strict=True)]
+    cells = {one["recipe"]: one for one in quality_table.measure(write(tmp_path / "quality.jsonl", rows))["rows"]}
+    assert (cells["gpt2 0.001"]["difference"], cells["gpt2 0.001"]["verdict"]) == (shown, verdict)
+
+
+def test_measure_compares_with_the_best_rate_or_the_row_named(tmp_path: Path) -> None:
+    fast = {"overrides": {"train.learning_rate": 0.01}}
+    rows = [
+        {**row("ours", seed, 2.0 + change), **over} for seed in (1, 2) for change, over in ((0.0, {}), (-0.5, fast))
+    ]
+    results = write(tmp_path / "quality.jsonl", [*rows, {**row("ours", 1, 1.0), "variant": "soap"}])
+    best = "ours train.learning_rate=0.01"
+    assert [one["recipe"] for one in quality_table.measure(results)["rows"] if not one["difference"]] == [best]
+    assert [
+        one["recipe"] for one in quality_table.measure(results, against="ours")["rows"] if not one["difference"]
+    ] == ["ours"]
+    with pytest.raises(UserError, match=r"--against 'sop': expected one of ours, ours soap, ours train"):
+        quality_table.measure(results, against="sop")
+
+
+def test_tune_climbs_to_the_best_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample: Stories) -> None:
+    tried: list[float] = []
+
+    def run(recipe: str, steps: int, seed: int, **given: Any) -> dict[str, Any]:
+        rate = given["learning_rate"] if recipe == "gpt2" else given["overrides"]["train.learning_rate"]
+        tried.append(rate)
+        return {"dev_loss": abs(math.log(rate / 0.002))}
+
+    monkeypatch.setattr(quality, "run", run)
+    assert quality.tune("gpt2", 400, tmp_path, sample) == 0.002
+    assert max(tried) == 0.003
+    assert quality.tune("ours", 400, tmp_path, sample) == 0.004  # the end of the ladder
 
 
 def test_measure_names_a_broken_results_file(tmp_path: Path) -> None:
     results = tmp_path / "quality.jsonl"
     results.write_text('{"recipe": "ours"}\n{"rec')
     with pytest.raises(UserError, match=r"quality\.jsonl: a line is not JSON"):
-        quality.measure(results)
+        quality_table.measure(results)
 
 
-def test_make_params_of_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_params_of_a_recipe() -> None:
     ours = recipes.make_params("ours", 40, 3, "small", {"train.learning_rate": 0.03})
     assert (ours.seed, ours.train.steps, ours.train.learning_rate, ours.model.layers) == (3, 40, 0.03, 4)
-    trial = recipes.make_params("trial", 40, 3, "reference", {})
-    assert recipes.TRIAL.items() <= trial.train.model_dump().items()
     with pytest.raises(UserError, match=r"ours: train\.learning_rat is 1"):
         recipes.make_params("ours", 40, 3, "small", {"train.learning_rat": 1})
     with pytest.raises(UserError, match="--set is for"):
         recipes.make_params("gpt2", 40, 3, "small", {"train.learning_rate": 1.0})
-    monkeypatch.setitem(recipes.TRIAL, "nesterov", True)
-    with pytest.raises(UserError, match=r"trial: train\.nesterov"):
-        recipes.make_params("trial", 40, 3, "reference", {})
 
 
 def test_source_hash_ignores_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "model.py"
-    monkeypatch.setitem(recipes.SOURCES, "library", [source])
+    monkeypatch.setitem(recipes.SOURCES, "gpt2", [source])
     hashes = []
     for text in ('"""A."""\nx = 1\n', '"""B."""\nx = 1  # why\n', '"""B."""\nx = 2\n'):
         source.write_text(text)
-        hashes.append(recipes.source_hash("library"))
+        hashes.append(recipes.source_hash("gpt2"))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_sources_are_all_the_code_that_trains() -> None:
-    names = {path.relative_to(PACKAGE).as_posix() for path in recipes.SOURCES["library"]}
-    assert {"model/cpu_kernels/attention.cpp", "training/gpu/step.py", "common/params.py"} <= names
-    assert all(path.is_file() for paths in recipes.SOURCES.values() for path in paths)
+def test_source_hash_changes_with_the_golden_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = recipes.source_hash("ours")
+    golden = json.loads(recipes.GOLDEN.read_text())
+    golden["losses"]["squares"][-1] += 1e-6
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    monkeypatch.setattr(recipes, "GOLDEN", tmp_path / "golden.json")
+    assert recipes.source_hash("ours") != before
 
 
 def test_results_that_are_kept_can_be_read() -> None:
-    rows = [row for path in RESULTS.glob("quality-*.jsonl") for row in quality.read_rows(path)]
-    assert {row["recipe"] for row in rows} == set(recipes.RECIPES) - {"trial"}
-    assert all(quality.measure(path)["rows"] for path in RESULTS.glob("quality-*.jsonl"))
+    rows = [row for path in RESULTS.glob("quality-*.jsonl") for row in quality_table.read_rows(path)]
+    assert {row["recipe"] for row in rows} == set(recipes.RECIPES)
+    assert all(quality_table.measure(path)["rows"] for path in RESULTS.glob("quality-*.jsonl"))
