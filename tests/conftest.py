@@ -49,10 +49,6 @@ if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
         patch.setenv("TRITON_INTERPRET", "1")
         importlib.import_module("triton")
 
-# A shell's background job ignores Ctrl-C, and so would each process that a test starts and then interrupts.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
