@@ -18,11 +18,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the stages
 # What PyTorch compiles is kept from one test run to the next, in its own usual place.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
-# What is compiled of the project's own is kept for one test run, and the processes that it starts.
+# What is compiled of the project's own is kept for one test run, and the processes that it starts. The compiler that
+# does so lies in one place for all checkouts, because PyTorch finds what it has compiled by the compiler's name.
 if "CXX" not in os.environ:
-    os.environ["CXX"] = str(Path(__file__).with_name("support") / "g++")
     os.environ["KEPT_KERNELS"] = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, os.environ["KEPT_KERNELS"])
+    compiler = Path(tempfile.gettempdir(), f"compiler_{getpass.getuser()}", "g++")
+    compiler.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(Path(__file__).with_name("support") / "g++", os.environ["KEPT_KERNELS"])
+    Path(os.environ["KEPT_KERNELS"], "g++").replace(compiler)
+    os.environ["CXX"] = str(compiler)
 
 import pytest
 import torch

@@ -60,7 +60,7 @@ class Repository:
         }
 
     def run(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=900)
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output
         return output
