@@ -134,6 +134,13 @@ def test_dvc_reruns_the_stages_of_an_edit(finished: Repository, name: str) -> No
     assert status == {stage: [{"changed deps": {folder: "modified"}}] for stage in RERUN[name]}
 
 
+def test_no_training_depends_on_what_is_published() -> None:
+    def names(stage: str) -> list[str]:
+        return [name for name in STAGES[stage].get("params", []) if isinstance(name, str)]
+
+    assert [stage for stage in ORDER if "publish" in names(stage)] == ["evaluate"]  # those after it have all
+
+
 @pytest.mark.parametrize("stage", ORDER)
 def test_data_deps_are_earlier_outputs(stage: str) -> None:
     before = {"data/own/parent"}

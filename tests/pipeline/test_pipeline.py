@@ -29,7 +29,7 @@ def test_repro_writes_every_file(finished: Repository) -> None:
         "data/raw/train.txt", "data/raw/valid.txt", "data/raw/manifest.json", "data/tokenizer/tokenizer.json",
         "data/tokens/train.bin", "data/tokens/valid.bin", "data/tokens/meta.json", "models/checkpoint/config.json",
         "models/checkpoint/model.safetensors", "models/checkpoint/tokenizer.json", "models/run.json",
-        "models/epochs/index.json",
+        "models/best/model.safetensors", "models/epochs/index.json",
         "reports/data.json", "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md",
         "reports/samples/final.md", "reports/train.json", "reports/evaluate.json", "reports/stories.json",
         "reports/plot.png", "reports/report.md", "reports/report.html", "reports/model_card.md", "mlflow.db",
@@ -167,7 +167,7 @@ def test_stopped_training_resumes_identically(repository: Repository) -> None:
     for name in (
         "models/checkpoint/model.safetensors", "models/epochs/epoch_1/model.safetensors", "models/epochs/index.json",
         "reports/samples/epoch_1.md", "reports/samples/epoch_2.md", "reports/evaluate.json",
-        "reports/stories.json",
+        "reports/stories.json", "models/best/model.safetensors",
     ):  # fmt: skip
         assert (repository.path / name).read_bytes() == (unstopped.path / name).read_bytes(), name
     for name in ("history", "epochs"):

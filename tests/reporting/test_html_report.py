@@ -85,6 +85,16 @@ def test_write_html_report_has_every_figure(run, params):
     assert "judged" not in "".join(page(params).all("h2"))
 
 
+def test_write_html_report_is_headed_by_the_published_model(run, params):
+    best = {"best_epoch": 1, "best_valid_loss": 1.2, "best_valid_ppl": 3.3201, "best_valid_bits_per_byte": 0.42}
+    Evaluation.read().model_copy(update=best).write()
+    for model, loss in (("last", "1.2346"), ("best", "1.2000")):
+        write_html_report(params.model_copy(update={"publish": params.publish.model_copy(update={"model": model})}))
+        text = paths.REPORT_HTML.read_text()
+        assert f"<div><dt>validation loss</dt><dd>{loss}</dd></div>" in text
+        assert f"is the model of epoch {1 if model == 'best' else 2}." in text
+
+
 def test_write_html_report_shows_epochs_side_by_side(tmp_path, monkeypatch, params):
     monkeypatch.chdir(tmp_path)
     write_run(epochs=120)

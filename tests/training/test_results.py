@@ -70,7 +70,7 @@ def no_step(train_step: TrainStep, number: int) -> None:
 def test_write_results_again_gives_the_same_bytes(here, small_params, no_run, monkeypatch, capsys):
     train(small_params, "first")
     expected = read_results(here)
-    assert len(expected) == 15 and no_run.ended == ["FINISHED"]
+    assert len(expected) == 20 and no_run.ended == ["FINISHED"]
     delete_results(here)
     monkeypatch.setattr(TrainStep, "step", no_step)
     monkeypatch.setattr(trainer, "AsyncRunLogger", lambda **_: pytest.fail("a run was opened"))

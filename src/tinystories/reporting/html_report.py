@@ -51,13 +51,13 @@ def write_html_report(params: Params) -> None:
         .get_template("report.html")
         .render(
             title=run_title(params),
-            headline=_headline(train, evaluation),
+            headline=_headline(train, evaluation.of(params.publish.model)),
             chart=make_chart(history, epochs, params.train.warmup),
             losses={
                 "columns": LOSS_COLUMNS,
                 "rows": rows,
                 "note": note,
-                "explanation": scored_again(params, evaluation),
+                "explanation": scored_again(params, evaluation, len(epochs)),
             },
             prompts=_prompts(epoch_pages(len(epochs), noun), epochs),
             judged=judgement(noun),
