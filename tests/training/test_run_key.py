@@ -75,7 +75,7 @@ WITH_EFFECT = {
     "train.steps_per_epoch": 11,
     "train.learning_rate": 0.03,
     "train.embedding_learning_rate": 0.005,
-    "train.warmup": 0.02,
+    "train.warmup_steps": 2,
     "train.cooldown": 0.4,
     "train.weight_decay": 0.1,
     "train.gradient_clip": 2.0,
@@ -84,6 +84,8 @@ WITH_EFFECT = {
 }
 WITHOUT_EFFECT = {
     "train.save_every": 1.0,
+    "train.kept_trunks": 0,
+    "train.kept_trunk_gigabytes": 1.0,
     "train.init_from": "data/own/parent/model",  # a place; the weights there are in the key
     "train.device": "auto",  # what they resolve to is in the key, not what was asked for
     "train.precision": "auto",

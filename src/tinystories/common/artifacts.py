@@ -23,10 +23,9 @@ from pydantic import (
 )
 
 from tinystories.common import paths
-from tinystories.common.console import escape_control
-from tinystories.common.errors import UserError, shorten
+from tinystories.common.errors import UserError
 from tinystories.common.files import write_json, write_text
-from tinystories.common.reading import read_csv, read_json
+from tinystories.common.reading import describe_mismatch, read_csv, read_json
 
 MAX_COUNT = 2**53  # every reader of JSON has such an integer exactly
 MAX_VALUE = 1e15  # of any count, rate, loss or time: beyond it a figure is damaged
@@ -69,7 +68,7 @@ class JsonFile(Values):
         try:
             return cls.model_validate(read_json(path))
         except ValidationError as error:
-            raise UserError(f"{path}: {_validation_error(error)}; {_remedy(cls.STAGE)}") from None
+            raise UserError(f"{path}: {describe_mismatch(error)}; {_remedy(cls.STAGE)}") from None
 
     def write(self) -> None:
         """Write the file, whole or not at all."""
@@ -94,7 +93,7 @@ class Row(Values):
         except ValidationError as error:
             row, *_ = error.errors(include_url=False)[0]["loc"]
             raise UserError(
-                f"{cls.PATH}, row {int(row) + 1}: {_validation_error(error)}; {_remedy(cls.STAGE)}"
+                f"{cls.PATH}, row {int(row) + 1}: {describe_mismatch(error)}; {_remedy(cls.STAGE)}"
             ) from None
 
     @classmethod
@@ -109,34 +108,6 @@ class Row(Values):
 
 def _remedy(stage: str) -> str:
     return f"run the stage that writes it again (dvc repro -f -s {stage})"
-
-
-def _validation_error(error: ValidationError) -> str:
-    """Describe pydantic's first finding: the key, what was found, what was expected."""
-    problem = error.errors(include_url=False)[0]
-    names = [part for part in problem["loc"] if isinstance(part, str)]  # without the number of a row
-    key = escape_control(shorten(".".join(names)))
-    context = problem.get("ctx", {})
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    expected = {
-        "int_type": "a whole number",
-        "int_parsing": "a whole number",
-        "int_parsing_size": "a whole number",
-        "int_from_float": "a whole number",
-        "float_type": "a number",
-        "float_parsing": "a number",
-        "finite_number": "a finite number",
-        "bool_type": "true or false",
-        "string_type": "text",
-        "dict_type": "an object",
-        "model_type": "an object",
-        "greater_than_equal": f"at least {context.get('ge', 0):g}",
-        "less_than_equal": f"at most {context.get('le', 0):g}",
-        "string_pattern_mismatch": "64 hexadecimal digits",
-        "value_error": str(context.get("error")),
-    }.get(problem["type"], problem["msg"])
-    return f"{key} is {shorten(repr(problem['input']))}, expected {expected}"
 
 
 class StoryFile(Values):
@@ -229,7 +200,9 @@ class TrainMetrics(JsonFile):
     parameters: Count
     tokens_per_second: Figure  # the steady rate: the median over the rows of history.csv
     startup_seconds: Figure  # of the first step, which compiles; of a resumed training, of each process's first step
-    seconds: Figure  # of the whole stage
+    seconds: Figure  # of the whole stage, those reused included
+    reused_steps: Count = 0  # computed by an earlier training with the same start
+    reused_seconds: Figure = 0.0
 
 
 class Environment(Values):
@@ -263,8 +236,17 @@ class ParentRecord(JsonFile):
     parent: Parent | None
 
 
+class Continued(Values):
+    """The training whose first steps another one has reused: key, MLflow run if known; how many, how long they took."""
+
+    key: Sha256
+    run_id: str | None
+    steps: PositiveCount
+    seconds: Figure
+
+
 class Run(JsonFile):
-    """The training as it ran: its key, its MLflow run, what it ran on, and the model that it went on from."""
+    """The training as it ran: key, MLflow run, what it ran on; the model and the training that it went on from."""
 
     PATH, STAGE = paths.RUN, "train"
 
@@ -275,6 +257,7 @@ class Run(JsonFile):
     ended: Time
     environment: Environment
     parent: Parent | None = None
+    continued: Continued | None = None
 
 
 class EpochIndex(JsonFile):

@@ -71,6 +71,7 @@ def read_run_data() -> RunData:
         bits_per_byte=evaluation.valid_bits_per_byte,
         report=_read_report(),
         parent=run.parent,
+        continued=run.continued,
     )
 
 

@@ -4,6 +4,7 @@ import statistics
 
 from tinystories.common import paths
 from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Parent, Run, TrainMetrics
+from tinystories.common.epochs import epochs_with_samples
 from tinystories.model.checkpoint import copy_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.training.resume import ResumeCheckpoint, TrainerState
@@ -21,10 +22,12 @@ def write_results(
     """Write everything. `state` is that of a finished training; `name` is the experiment's."""
     assert state.ended is not None
     write_tables(state)
-    for number in state.kept_epochs:
+    epochs = len(state.epochs)
+    shown = [number for number in state.kept_epochs if number < epochs and number in epochs_with_samples(epochs)]
+    for number in shown:
         # Not a link: DVC may move the file into its cache, and make it read-only.
         copy_checkpoint(checkpoint.epoch(number), paths.epoch_checkpoint(number))
-    EpochIndex(epochs=[*state.kept_epochs, len(state.epochs)]).write()
+    EpochIndex(epochs=[*shown, epochs]).write()
     save_checkpoint(model, paths.TOKENIZER, paths.CHECKPOINT)
     train_metrics(state, model.parameter_count()).write()
     Run(
@@ -35,6 +38,7 @@ def write_results(
         ended=state.ended,
         environment=Environment.model_validate(state.environment),
         parent=parent,
+        continued=state.continued,
     ).write()
 
 
@@ -56,4 +60,6 @@ def train_metrics(state: TrainerState, parameters: int) -> TrainMetrics:
         tokens_per_second=round(statistics.median(row.tokens_per_second for row in state.history), 1),
         startup_seconds=round(state.startup_seconds, 3),
         seconds=round(state.seconds, 3),
+        reused_steps=state.continued.steps if state.continued else 0,
+        reused_seconds=state.continued.seconds if state.continued else 0.0,
     )
