@@ -20,7 +20,7 @@ from tinystories.common.artifacts import Continued, EpochRow
 from tinystories.common.epochs import epochs_with_samples
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params, Train
-from tinystories.model.checkpoint import save_checkpoint
+from tinystories.model.checkpoint import copy_checkpoint, save_checkpoint
 from tinystories.training import trunk as module
 from tinystories.training.resume import ResumeCheckpoint, TrainerState
 from tinystories.training.retention import prune_trunks, saved_trainings
@@ -84,7 +84,8 @@ def kill(place: Callable[..., Any], line: int, work: Callable[[], object]) -> bo
 
 
 def test_train_without_room_for_the_trunk_warns(params, monkeypatch, capsys):
-    def full(*_: object) -> None:
+    def full(source: Path, target: Path) -> None:
+        copy_checkpoint(source, target)
         raise OSError(28, "No space left on device", "trunk")
 
     expected = run(params)
@@ -181,6 +182,18 @@ def test_fits_where_the_new_training_would_come_to_that_state(small_params, befo
     ended = {len(state.epochs)} if state.epochs and state.epochs[-1].step == state.step else set()
     has_weights = {number for number in own.kept_epochs if number <= len(state.epochs)} <= {*state.kept_epochs, *ended}
     assert fits(state, new) == (own.history == state.history and same_epochs and has_weights)
+
+
+def test_fits_only_with_the_weights_that_are_shown(small_params):
+    old, new = (
+        small_params.train.model_copy(update={"epochs": epochs, "steps_per_epoch": 2, "cooldown": 0.5})
+        for epochs in (24, 32)
+    )
+    state = trunk_state(old, trunk_end(old))
+    assert state.kept_epochs == [1, 6, 10] and epochs_with_samples(32)[:2] == [1, 7]
+    assert not fits(state, new)
+    state.kept_epochs.append(7)
+    assert fits(state, new)
 
 
 @pytest.mark.parametrize("epochs", range(1, 13))
