@@ -1,4 +1,4 @@
-"""Stage `plot`: draw plot.png and write report.md (params: all)."""
+"""Stage `plot`: draw plot.png and write report.md and report.html (params: all)."""
 
 import sys
 from pathlib import Path

@@ -19,7 +19,9 @@ from tinystories.common.reading import read_csv, read_json
 from tinystories.model.checkpoint import load_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
 from tinystories.publishing.run_data import read_run_data
+from tinystories.reporting.chart import make_chart
 from tinystories.reporting.figure import draw_run
+from tinystories.reporting.html_report import write_html_report
 from tinystories.reporting.report import loss_table, write_report
 from tinystories.training.resume import TENSORS, TRAINER_STATE, ResumeCheckpoint, TrainerState
 
@@ -103,7 +105,10 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(directory / "run")
     write_run(epochs=2)
     paths.PARAMS.write_bytes(COMMITTED)
-    for path in (paths.REPORT, paths.PLOT, paths.CHECKPOINT / "config.json"):
+    for path in (
+        paths.REPORT, paths.REPORT_HTML, paths.MODEL_CARD, paths.PLOT, paths.CHECKPOINT / "model.safetensors",
+        paths.epoch_checkpoint(1) / "model.safetensors",
+    ):  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("some")
     return directory / "run"
@@ -120,7 +125,11 @@ JSON_FILES = (
 def test_corrupted_json_of_a_run(run, path, data):
     whole = path.read_bytes()
     path.write_bytes(data.draw(corrupted_json(whole)))
-    for what, read in (("report", lambda: write_report(load_params())), ("run data", read_run_data)):
+    for what, read in (
+        ("report", lambda: write_report(load_params())),
+        ("HTML", lambda: write_html_report(load_params())),
+        ("run data", read_run_data),
+    ):
         with reading(f"{path}, {what}"):
             read()
     path.write_bytes(whole)
@@ -160,6 +169,9 @@ def test_damaged_samples(run, data, name):
     with reading("samples"):
         write_report(load_params())
         assert paths.REPORT.read_text().startswith("# GPT, ")
+    with reading("samples, HTML"):
+        write_html_report(load_params())
+        assert paths.REPORT_HTML.read_text().endswith("</html>\n")
     (paths.SAMPLES / name).write_bytes(whole)
 
 
@@ -180,4 +192,5 @@ def test_a_plot_of_any_numbers(run, data):
         figure = draw_run(HistoryRow.read_table(), EpochRow.read_table(), "title")
         figure.set_dpi(20)
         figure.draw_without_rendering()
+        assert "nan" not in repr(make_chart(HistoryRow.read_table(), EpochRow.read_table(), 0.01))
     EpochRow.write_table(whole)

@@ -31,7 +31,7 @@ def test_repro_writes_every_file(finished: Repository) -> None:
         "models/epochs/index.json",
         "reports/data.json", "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md",
         "reports/samples/final.md", "reports/train.json", "reports/evaluate.json", "reports/stories.json",
-        "reports/plot.png", "reports/report.md", "reports/model_card.md", "mlflow.db",
+        "reports/plot.png", "reports/report.md", "reports/report.html", "reports/model_card.md", "mlflow.db",
     ):  # fmt: skip
         assert (finished.path / name).stat().st_size > 0, name
     epochs = pd.read_csv(finished.path / "reports/epochs.csv")
@@ -78,7 +78,7 @@ def test_mlflow_run_is_complete(finished: Repository) -> None:
     assert "Loss and perplexity" in run.data.tags["mlflow.note.content"]
     assert run.data.params["train.batch_size"] == "4"
     assert {
-        "plot.png", "report.md", "epochs.csv", "history.csv", "samples/epoch_1.md", "samples/final.md",
+        "plot.png", "report.md", "report.html", "epochs.csv", "history.csv", "samples/epoch_1.md", "samples/final.md",
         "checkpoint/model.safetensors", "checkpoint/config.json", "checkpoint/tokenizer.json", "checkpoint/README.md",
         "params.yaml",
     } <= finished.artifacts(run)  # fmt: skip

@@ -47,10 +47,12 @@ def test_publish_creates_the_whole_run(root, files):
     assert run.data.tags["pipeline.parent_sha256"] == "c" * 64
     assert artifacts(client, run_id) == [
         "checkpoint/README.md", "checkpoint/config.json", "checkpoint/model.safetensors", "data.json", "epochs.csv",
-        "epochs.json", "evaluate.json", "history.csv", "params.yaml", "plot.png", "report.md", "samples/epoch_1.md",
-        "samples/final.md", "stories.json", "train.json",
+        "epochs.json", "evaluate.json", "history.csv", "params.yaml", "plot.png", "report.html", "report.md",
+        "samples/epoch_1.md", "samples/final.md", "stories.json", "train.json",
     ]  # fmt: skip
     assert (root / "mlartifacts" / run_id / "artifacts" / "samples" / "final.md").read_text() == "The end"
+    logged = root / "mlartifacts" / run_id / "artifacts" / "report.html"
+    assert logged.read_bytes() == paths.REPORT_HTML.read_bytes() == b"<p>It went well.</p>\n"
     assert client.get_experiment(run.info.experiment_id).artifact_location == (root / "mlartifacts").as_uri()
     named = {
         item.tags[0].value: (item.dataset.name, item.dataset.digest, json.loads(item.dataset.profile)["stories"])

@@ -7,12 +7,12 @@ import pytest
 
 from tinystories.common import paths
 from tinystories.common.errors import UserError
+from tinystories.reporting.html_report import write_html_report
 from tinystories.reporting.report import write_report
 
 INPUTS = (
     (paths.EPOCHS, "train"),
     (paths.SAMPLES / "epoch_2.md", "evaluate"),
-    (paths.FINAL_SAMPLES, "evaluate"),
     (paths.RUN, "stage that writes it"),
     (paths.TRAIN_METRICS, "stage that writes it"),
     (paths.EVALUATION, "stage that writes it"),
@@ -23,19 +23,26 @@ INPUTS = (
 )
 
 
-@pytest.mark.parametrize(("path", "stage"), INPUTS)
+@pytest.mark.parametrize(
+    ("path", "stage", "write"),
+    [
+        *((*each, write) for each in INPUTS for write in (write_report, write_html_report)),
+        (paths.HISTORY, "train", write_html_report),
+        (paths.FINAL_SAMPLES, "evaluate", write_report),
+    ],
+)
 @pytest.mark.parametrize("damage", ["missing", "empty", "bytes"])
-def test_write_report_names_a_damaged_file(run, params, path, stage, damage):
+def test_reports_name_a_damaged_file(run, params, path, stage, write, damage):
     path.unlink()
     if damage != "missing":
         path.write_bytes(b"" if damage == "empty" else b"\xff\xfe\x00")
     with pytest.raises(UserError) as raised:
-        write_report(params)
+        write(params)
     message = str(raised.value)
     assert message.startswith(f"{path}: ")
     assert stage in message
     assert "\n" not in message
-    assert not paths.REPORT.exists()
+    assert not paths.REPORT.exists() and not paths.REPORT_HTML.exists()
 
 
 @pytest.mark.parametrize(

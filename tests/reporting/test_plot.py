@@ -1,4 +1,4 @@
-"""The stage `plot` writes report and figure, or nothing where a table is missing."""
+"""The stage `plot` writes reports and figure, or nothing where a table is missing."""
 
 import pytest
 
@@ -10,6 +10,7 @@ from tinystories.reporting.plot import plot
 def test_plot_writes_report_and_figure_and_prints_the_table(run, params, capsys):
     plot(params)
     assert paths.REPORT.read_text().startswith("# GPT, 8.9 M parameters")
+    assert paths.REPORT_HTML.read_text().startswith("<!DOCTYPE html>")
     assert paths.PLOT.read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
@@ -26,4 +27,5 @@ def test_plot_writes_nothing_without_a_table(run, params, path):
     with pytest.raises(UserError, match=f"^{path}: no such file; run the stage that writes it"):
         plot(params)
     assert not paths.REPORT.exists()
+    assert not paths.REPORT_HTML.exists()
     assert not paths.PLOT.exists()

@@ -23,8 +23,8 @@ def test_write_report_has_every_figure(run, params):
         "tokens in 40 steps; on EPYC_9\\|24 \\*Core\\* that took 1:02:05.",
         "on the 4,999 validation tokens that it predicts, all but the first, an end-of-text: loss 1.2346, ",
         "](plot.png)",
-        "### After epoch 1\n\n**Prompt**\n\n> Once.\n\n**Continuation**\n\n> Story of epoch 1.\n\n(cut at 256 tokens)",
-        "> Story of epoch 2.",
+        "### Prompt 1\n\n> Once.\n\n| epoch | goes on           |\n",
+        "| 1     | Story of epoch 1. |\n| 2     | Story of epoch 2. |\n\n### Prompt 2\n\n> Once.\n",
         "> One end.",
         "> Another end.",
         "2026-11-22 17:01:02 UTC",
@@ -40,7 +40,7 @@ def test_write_report_has_every_figure(run, params):
         "dvc repro",
     ):
         assert part in text
-    assert "second section" not in text  # one prompt's worth of each epoch
+    assert text.count("| second section |") == 2  # of each epoch
     assert "abab" * 4 not in text
 
 
@@ -96,11 +96,11 @@ def test_write_report_shows_some_of_many_epochs(tmp_path, monkeypatch, params):
     monkeypatch.chdir(tmp_path)
     write_run(epochs=120)
     text = report(params)
-    shown = [int(epoch) for epoch in re.findall(r"^### After epoch (\d+)$", text, re.MULTILINE)]
+    shown = [int(epoch) for epoch in re.findall(r"^\| (\d+) +\| Story of", text, re.MULTILINE)]
     assert len(shown) == 6
     assert shown[0] == 1
     assert shown[-1] == 120
-    rows = re.findall(r"^\| +(\d+) \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| +(\d+) \| +\d", text, re.MULTILINE)
     assert len(rows) == 50
     assert rows[0] == "1"
     assert rows[-1] == "120"
@@ -133,7 +133,7 @@ def test_write_report_has_every_heading_of_a_page(run, params):
     paths.FINAL_SAMPLES.write_text(sample_page("Final", "Once.", ["One end."]) + sample_page("", None, ["A start."]))
     text = report(params)
     assert "#### Prompt 1\n\n**Prompt**\n\n> Once." in text
-    assert "#### Unprompted sample\n\n**Continuation**\n\n> A start." in text
+    assert "#### Unprompted\n\n**Continuation**\n\n> A start." in text
 
 
 def test_write_report_names_documents_or_stories(run, params):
@@ -149,16 +149,17 @@ def test_write_report_names_documents_or_stories(run, params):
     assert "document" not in text.replace("data.files.documents", "")
 
 
-def test_write_report_shows_the_final_sample_once(run, params):
-    """The last epoch's model is the finished one, so its sample is too, unless it was sampled otherwise since."""
-    assert "### After epoch 2" in report(params)
-    paths.FINAL_SAMPLES.write_text(sample_page("Final", "Once.", ["Story of epoch 2.", "Another end."]))
+def test_write_report_begins_stories_in_the_table(run, params):
+    """A long one breaks off between words, one of one word anywhere, and of an empty one the note stands there."""
+    stories = ["word " * 100, "龙" * 300, "First line.\n\nSecond | line."]
+    page = sample_page("S", "Once.", stories).replace("## Prompt 3\n\n**Prompt**\n\n> Once.", "## Unprompted sample")
+    page += "\n## Prompt 4\n\n**Prompt**\n\n> Twice.\n\n**Continuation**\n\n(the story ended at once)\n"
+    paths.epoch_samples(1).write_text(page)
     text = report(params)
-    assert text.count("> Story of epoch 2.") == 1
-    assert "### After epoch 1" in text and "### After epoch 2" not in text
-    page = sample_page("Final", "Once.", ["Story of epoch 1.", "Another end."])
-    paths.FINAL_SAMPLES.write_text(page)
-    assert report(params).count("> Story of epoch 1.") == 2  # an earlier epoch stays
+    assert f"| {'word ' * 40}… |" in text.replace("  ", "")
+    assert f"| {'龙' * 200} … " in text
+    assert "### Unprompted\n\n| epoch |" in text and r"| First line. Second \| line. |" in text
+    assert re.search(r"### Prompt 4\n\n> Twice\.\n\n.*\n.*\n\| 1 +\| \(the document ended at once\) \|", text)
 
 
 def test_write_report_shortens_a_long_list_of_files(run, params):

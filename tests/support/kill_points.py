@@ -65,7 +65,12 @@ KILL_POINTS = (  # in the pipeline's order
     KillPoint("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),
     KillPoint("DVC copies results", "dvc", COPYING, 120, after="models/run.json", again=True),
     KillPoint("evaluating", "evaluate", "evaluation/evaluate.py:evaluate loss_eval.py:evaluate_loss" + FILES, 50),
-    KillPoint("drawing", "plot", "reporting/figure.py:plot_run report.py:write_report" + FILES, 25),
+    KillPoint(
+        "drawing",
+        "plot",
+        "reporting/figure.py:plot_run report.py:write_report html_report.py:write_html_report" + FILES,
+        40,
+    ),
     KillPoint(
         "publishing",
         "publish",

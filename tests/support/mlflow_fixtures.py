@@ -90,6 +90,7 @@ def files(tmp_path, monkeypatch):
     ).write()  # fmt: skip
     texts = {
         paths.REPORT: "# The run\n\nIt went well.\n",
+        paths.REPORT_HTML: "<p>It went well.</p>\n",
         paths.MODEL_CARD: "# The model\n",
         paths.PLOT: "not really a picture",
         paths.SAMPLES / "epoch_1.md": "Once upon a time",

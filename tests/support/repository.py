@@ -111,7 +111,7 @@ class Repository:
         found: dict[str, Any] = {
             str(path.relative_to(self.path)): path.read_bytes()
             for path in rooms
-            if path.is_file() and path.name not in ("run.json", "publish.json", "report.md", "plot.png")
+            if path.is_file() and path.name not in ("run.json", "publish.json", "report.md", "report.html", "plot.png")
         }
         for name in ("reports/history.csv", "reports/epochs.csv"):
             found[name] = pd.read_csv(self.path / name, dtype=str).drop(columns=TIMINGS, errors="ignore").to_csv()

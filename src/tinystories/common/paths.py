@@ -33,6 +33,7 @@ EVALUATION = Path("reports/evaluate.json")
 STORIES = Path("reports/stories.json")
 PLOT = Path("reports/plot.png")
 REPORT = Path("reports/report.md")
+REPORT_HTML = Path("reports/report.html")
 MODEL_CARD = Path("reports/model_card.md")
 RECEIPT = Path("reports/publish.json")
 

@@ -70,7 +70,7 @@ def _send_all(run: MlflowRun, params: Params, data: RunData) -> None:
     run.log_artifacts(paths.SAMPLES, "samples")
     for path in (
         paths.CORPUS_FIGURES, paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.STORIES,
-        paths.PLOT,
+        paths.PLOT, paths.REPORT_HTML,
     ):  # fmt: skip
         run.log_artifacts(path)
     run.end("FINISHED", data.ended)

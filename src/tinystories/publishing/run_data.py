@@ -24,7 +24,9 @@ from tinystories.tracking.run_data import Checkpoint, Dataset, MetricPoint, RunD
 
 def read_run_data() -> RunData:
     """Read and check all files in the current directory. Errors: UserError where one is missing or damaged."""
-    for path in (paths.CHECKPOINT, paths.SAMPLES, paths.PLOT, paths.REPORT, paths.MODEL_CARD, paths.PARAMS):
+    for path in (
+        paths.CHECKPOINT, paths.SAMPLES, paths.PLOT, paths.REPORT, paths.REPORT_HTML, paths.MODEL_CARD, paths.PARAMS,
+    ):  # fmt: skip
         if not path.exists():
             raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
     run, manifest = Run.read(), Manifest.read()

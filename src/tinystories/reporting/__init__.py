@@ -1,1 +1,1 @@
-"""Stage `plot`: plot.png and report.md."""
+"""Stage `plot`: plot.png, report.md and report.html."""

@@ -1,6 +1,5 @@
 """plot.png: loss and perplexity against the tokens seen, with the learning rate below."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.common.files import atomic_write
 from tinystories.reporting.axes import GRID_COLOR, add_perplexity_axis, set_loss_range
 from tinystories.reporting.formats import format_perplexity, short_count
-from tinystories.reporting.series import Array, decimate, smooth
+from tinystories.reporting.series import Array, column, decimate, label_every, smooth, with_warmup
 
 WIDTH, HEIGHT, DPI = 10.0, 5.625, 160  # inches and pixels an inch: 1600 × 900 pixels
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito's colour-blind-safe palette, and grey
 WARMUP_COLOR = "#F0E442"  # its yellow
-MAX_LABELLED_EPOCHS = 10
 MAX_EPOCH_LINES = 60
 
 
@@ -39,12 +37,12 @@ def draw_run(history: list[HistoryRow], epochs: list[EpochRow], title: str, warm
     """The figure of `plot_run`: axes 0 losses, 1 learning rate, 2 perplexity (the right side of 0)."""
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    tokens, loss, rate = (_column(history, name) for name in ("tokens", "loss", "learning_rate"))
+    tokens, loss, rate = (column(history, name) for name in ("tokens", "loss", "learning_rate"))
 
     scored = [row for row in history if row.valid_slice_loss is not None]
     _draw_training_loss(losses, tokens, loss)
     _draw_validation_loss(losses, scored, epochs)
-    every_loss = [loss, _column(scored, "valid_slice_loss"), _column(epochs, "valid_loss")]
+    every_loss = [loss, column(scored, "valid_slice_loss"), column(epochs, "valid_loss")]
     set_loss_range(losses, np.concatenate(every_loss))
     add_perplexity_axis(losses)
     _mark_epochs(losses, epochs)
@@ -84,8 +82,8 @@ def _draw_validation_loss(axes: Axes, scored: list[HistoryRow], epochs: list[Epo
     """Draw a line of what was measured on the slice, and a point where the whole set was: they differ a little."""
     if scored:
         axes.plot(
-            _column(scored, "tokens"),
-            _column(scored, "valid_slice_loss"),
+            column(scored, "tokens"),
+            column(scored, "valid_slice_loss"),
             color=VERMILLION,
             linewidth=1.2,
             marker=".",
@@ -94,8 +92,8 @@ def _draw_validation_loss(axes: Axes, scored: list[HistoryRow], epochs: list[Epo
             zorder=3.5,
         )
     axes.plot(
-        _column(epochs, "tokens"),
-        _column(epochs, "valid_loss"),
+        column(epochs, "tokens"),
+        column(epochs, "valid_loss"),
         color=VERMILLION,
         linestyle="none",
         marker="o",
@@ -109,9 +107,8 @@ def _draw_validation_loss(axes: Axes, scored: list[HistoryRow], epochs: list[Epo
 
 def _draw_rates(axes: Axes, tokens: Array, rate: Array, warmup_tokens: float) -> None:
     highest = float(rate.max()) or 1.0
-    if warmup_tokens:  # it may end before the first row, so its beginning and its end are drawn from the schedule
-        rise = [0.0, warmup_tokens] if warmup_tokens < tokens[0] else [0.0]
-        tokens, rate = np.concatenate([rise, tokens]), np.concatenate([[0.0, rate[0]][: len(rise)], rate])
+    tokens, rate = with_warmup(tokens, rate, warmup_tokens)
+    if warmup_tokens:
         axes.axvspan(0, warmup_tokens, color=WARMUP_COLOR, alpha=0.6, linewidth=0, zorder=0.5)
         early = warmup_tokens < tokens[-1] / 2  # then there is room on its right, below the line
         axes.annotate(
@@ -131,8 +128,7 @@ def _draw_rates(axes: Axes, tokens: Array, rate: Array, warmup_tokens: float) ->
 
 
 def _mark_epochs(axes: Axes, epochs: list[EpochRow]) -> None:
-    steps = (digit * 10**power for power in range(9) for digit in (1, 2, 5))
-    every = next(step for step in steps if len(epochs) <= step * MAX_LABELLED_EPOCHS)
+    every = label_every(len(epochs))
     for row in epochs:
         labelled = row.epoch % every == 0
         if labelled or len(epochs) <= MAX_EPOCH_LINES:
@@ -159,7 +155,3 @@ def _annotate_final(axes: Axes, last: EpochRow) -> None:
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )
     label.set_in_layout(False)  # it lies inside the axes, which need not shrink where its figures are long
-
-
-def _column(rows: Sequence[HistoryRow | EpochRow], name: str) -> Array:
-    return np.array([getattr(row, name) for row in rows], dtype=float)

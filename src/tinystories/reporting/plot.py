@@ -1,26 +1,28 @@
-"""The `plot` stage: report.md, model_card.md and plot.png."""
+"""The `plot` stage: report.md, report.html, model_card.md and plot.png."""
 
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.common.console import info
 from tinystories.common.params import Params
 from tinystories.reporting.figure import plot_run
+from tinystories.reporting.html_report import write_html_report
 from tinystories.reporting.model_card import write_model_card
 from tinystories.reporting.report import loss_table, run_title, write_report
 
 
 def plot(params: Params) -> None:
-    """Write the report and the model card, draw the figure and print the loss/PPL table.
+    """Write both reports and the model card, draw the figure and print the loss/PPL table.
 
     Errors: UserError where a file of an earlier stage is missing or damaged.
     """
     history, epochs = HistoryRow.read_table(), EpochRow.read_table()
     write_report(params)
+    write_html_report(params)
     write_model_card(params)
     warmup = min(params.train.warmup_steps / params.train.steps, 1.0)
     plot_run(history, epochs, paths.PLOT, run_title(params), warmup)
     info(_without_bars(loss_table(epochs)))
-    info(f"Report: {paths.REPORT}; figure: {paths.PLOT}")
+    info(f"Report: {paths.REPORT_HTML}, {paths.REPORT}; figure: {paths.PLOT}")
     info(f"Samples: {paths.SAMPLES}/; all runs, with curves: mlflow ui")
 
 

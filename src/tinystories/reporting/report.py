@@ -1,6 +1,7 @@
 """report.md: the run described from the files of the earlier stages."""
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from tinystories.common import paths
 from tinystories.common.artifacts import (
@@ -17,9 +18,10 @@ from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.epochs import evenly_spaced
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
+from tinystories.common.urls import redact
 from tinystories.reporting.formats import format_perplexity, short_count
 from tinystories.reporting.markdown import escape, flatten, table
-from tinystories.reporting.samples import epoch_samples, final_samples
+from tinystories.reporting.samples import epoch_pages, final_samples, sample_tables
 from tinystories.reporting.stories import judged_stories
 
 MAX_EPOCHS_IN_TABLE = 50
@@ -36,18 +38,16 @@ def write_report(params: Params) -> None:
         _result(train, evaluation, run),
         "## Loss and perplexity",
         loss_table(epochs),
-        f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
-        f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
-        f"{scores(evaluation)}.",
+        scored_again(params, evaluation),
         "![Training and validation loss against the tokens seen](plot.png)",
         *_slice_caption(),
         "## What the model writes",
-        *epoch_samples(len(epochs), noun),
+        *sample_tables(epoch_pages(len(epochs), noun)),
         "### The finished model",
         *final_samples(noun),
         *judged_stories(noun),
         "## What ran, on what, for how long",
-        _run_table(run, train, epochs),
+        table(("what", "value"), run_rows(run, train, epochs)),
         "## Data",
         data_section(),
         "## Configuration",
@@ -65,11 +65,19 @@ def run_title(params: Params) -> str:
     return f"GPT, {short_count(train.parameters)} parameters, on {data} · {short_count(train.tokens)} tokens"
 
 
+LOSS_COLUMNS = ("epoch", "train loss", "train PPL", "valid loss", "valid PPL", "bits/byte", "tokens", "time")
+
+
 def loss_table(epochs: list[EpochRow]) -> str:
     """The loss/PPL table as padded Markdown, of at most 50 evenly spaced epochs."""
-    names = ("epoch", "train loss", "train PPL", "valid loss", "valid PPL", "bits/byte", "tokens", "time")
+    rows, note = loss_rows(epochs)
+    return "\n\n".join(filter(None, (table(LOSS_COLUMNS, rows, align=str.rjust), note)))
+
+
+def loss_rows(epochs: list[EpochRow]) -> tuple[list[tuple[str, ...]], str]:
+    """The rows of the loss/PPL table, at most 50, and what is to be said where some are left out."""
     shown = [epochs[index] for index in evenly_spaced(len(epochs), MAX_EPOCHS_IN_TABLE)]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             f"{row.epoch:,}",
             f"{row.train_loss:.4f}",
@@ -82,8 +90,7 @@ def loss_table(epochs: list[EpochRow]) -> str:
         )
         for row in shown
     ]
-    text = table(names, rows, align=str.rjust)
-    return text if len(shown) == len(epochs) else f"{text}\n\n{len(shown)} of {len(epochs):,} epochs; all: epochs.csv"
+    return rows, "" if len(shown) == len(epochs) else f"{len(shown)} of {len(epochs):,} epochs; all: epochs.csv"
 
 
 def _result(train: TrainMetrics, evaluation: Evaluation, run: Run) -> str:
@@ -111,10 +118,20 @@ def _slice_caption() -> list[str]:
     ]
 
 
-def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:
+def scored_again(params: Params, evaluation: Evaluation) -> str:
+    """What the stage `evaluate` found."""
+    return (
+        f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
+        f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
+        f"{scores(evaluation)}."
+    )
+
+
+def run_rows(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> list[tuple[str, str]]:
+    """What ran, on what, for how long."""
     environment = run.environment
     started, ended = (datetime.fromisoformat(time).astimezone(UTC) for time in (run.started, run.ended))
-    rows = [
+    return [
         ("device", f"{environment.device_name} ({environment.device})"),
         ("precision", environment.precision + (", compiled" if environment.compiled else ", not compiled")),
         ("CPU threads", f"{environment.threads:,}"),
@@ -134,11 +151,27 @@ def _run_table(run: Run, train: TrainMetrics, epochs: list[EpochRow]) -> str:
         ("MLflow run", run.run_id or "none"),
         ("key", run.key[:12]),
     ]
-    return table(("what", "value"), rows)
+
+
+class DataFacts(NamedTuple):
+    """Where the stories are from, a line for each detail, a table of both splits, and what the checks found."""
+
+    source: str
+    detail: list[str]
+    rows: list[tuple[str, ...]]
+    checks: str
 
 
 def data_section() -> str:
-    """Where the stories are from, and a table of both splits."""
+    """The data's facts as Markdown."""
+    facts = data_facts()
+    lines = [f"- {escape(line)}" for line in facts.detail]
+    shown = table(("", "training", "validation"), facts.rows, align=str.rjust)
+    return "\n\n".join(filter(None, (escape(facts.source), "\n".join(lines), shown, facts.checks)))
+
+
+def data_facts() -> DataFacts:
+    """The data's facts from the files of the first stages. Errors: UserError where one is missing or damaged."""
     manifest, meta, figures = Manifest.read(), TokenMeta.read(), CorpusFigures.read()
     texts = "documents" if manifest.noun == "document" else "stories"
     files, tokens, splits = (manifest.train, manifest.valid), (meta.train, meta.valid), (figures.train, figures.valid)
@@ -153,18 +186,17 @@ def data_section() -> str:
         ("in the longest", *(f"{split.longest:,}" for split in splits)),
         ("sha256", *(file.sha256[:12] for file in files)),
     ]
-    source = f"Source: {escape(manifest.source)}. Vocabulary: {meta.vocab_size:,} tokens."
+    source = f"Source: {redact(manifest.source)}. Vocabulary: {meta.vocab_size:,} tokens."
     detail = [(key.replace(".stories", f".{texts}"), value) for key, value in flatten(manifest.detail)]
-    lines = [f"- {escape(key)}: {escape(value)}" for key, value in detail]
+    lines = [f"{key}: {value}" for key, value in detail]
     if len(lines) > MAX_DETAIL_LINES:  # one document a file: thousands of files
-        lines[MAX_DETAIL_LINES:] = [f"- {len(lines) - MAX_DETAIL_LINES:,} lines more: {paths.RAW_MANIFEST}"]
+        lines[MAX_DETAIL_LINES:] = [f"{len(lines) - MAX_DETAIL_LINES:,} lines more: {paths.RAW_MANIFEST}"]
     checks = (
         f"Of the training {texts}, {figures.cut_stories:.1%} are longer than the context and {figures.duplicates:.1%} "
         f"copies of another one; {figures.overlap:.1%} of the validation {texts} are among them. "
         f"Text decoded wrongly: {figures.mojibake:.3g} places in each MB."
     )
-    shown = table(("", "training", "validation"), rows, align=str.rjust)
-    return "\n\n".join(filter(None, (source, "\n".join(lines), shown, checks)))
+    return DataFacts(source, lines, rows, checks)
 
 
 def _instructions(params: Params, commit: str | None) -> str:
