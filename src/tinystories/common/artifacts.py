@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,9 +23,10 @@ from pydantic import (
 )
 
 from tinystories.common import paths
+from tinystories.common.artifact_errors import describe, remedy
 from tinystories.common.errors import UserError
 from tinystories.common.files import write_json, write_text
-from tinystories.common.reading import describe_mismatch, read_csv, read_json
+from tinystories.common.reading import read_csv, read_json
 
 MAX_COUNT = 2**53  # every reader of JSON has such an integer exactly
 MAX_VALUE = 1e15  # of any count, rate, loss or time: beyond it a figure is damaged
@@ -68,7 +69,7 @@ class JsonFile(Values):
         try:
             return cls.model_validate(read_json(path))
         except ValidationError as error:
-            raise UserError(f"{path}: {describe_mismatch(error)}; {_remedy(cls.STAGE)}") from None
+            raise UserError(f"{path}: {describe(error)}; {remedy(cls.STAGE)}") from None
 
     def write(self) -> None:
         """Write the file, whole or not at all."""
@@ -86,15 +87,13 @@ class Row(Values):
         """Read all rows, at least one. Errors: UserError where the file is missing or not of this form."""
         rows = read_csv(cls.PATH, cls.STAGE)
         if not rows:
-            raise UserError(f"{cls.PATH}: no row below the header; {_remedy(cls.STAGE)}")
+            raise UserError(f"{cls.PATH}: no row below the header; {remedy(cls.STAGE)}")
         table = TypeAdapter[list[Self]](Annotated[list[cls], FailFast()])  # type: ignore[arg-type, valid-type]
         try:
             return table.validate_python(rows, strict=False)  # text becomes numbers
         except ValidationError as error:
             row, *_ = error.errors(include_url=False)[0]["loc"]
-            raise UserError(
-                f"{cls.PATH}, row {int(row) + 1}: {describe_mismatch(error)}; {_remedy(cls.STAGE)}"
-            ) from None
+            raise UserError(f"{cls.PATH}, row {int(row) + 1}: {describe(error)}; {remedy(cls.STAGE)}") from None
 
     @classmethod
     def write_table(cls, rows: Iterable[Self]) -> None:
@@ -104,10 +103,6 @@ class Row(Values):
         writer.writeheader()
         writer.writerows(row.model_dump() for row in rows)
         write_text(cls.PATH, text.getvalue())
-
-
-def _remedy(stage: str) -> str:
-    return f"run the stage that writes it again (dvc repro -f -s {stage})"
 
 
 class StoryFile(Values):
@@ -186,15 +181,12 @@ class EpochRow(Row):
 
 
 class TrainMetrics(JsonFile):
-    """The metrics of the stage train, as `dvc metrics show` has them."""
+    """The metrics of the stage train, as `dvc metrics show` has them. Those of the validation are evaluate.json's."""
 
     PATH, STAGE = paths.TRAIN_METRICS, "train"
 
     train_loss: Figure
     train_ppl: Perplexity
-    valid_loss: Figure
-    valid_ppl: Perplexity
-    valid_bits_per_byte: Figure
     steps: Count
     tokens: Count
     parameters: Count
@@ -261,15 +253,19 @@ class Run(JsonFile):
 
 
 class EpochIndex(JsonFile):
-    """index.json: the epochs, from 1, whose weights are kept. Those of the last are the checkpoint itself."""
+    """index.json: the epochs, from 1, whose weights are kept. Those of the last are the checkpoint itself.
+
+    `best` is that of the lowest validation loss, of equal ones the last.
+    """
 
     PATH, STAGE = paths.EPOCH_INDEX, "train"
 
     epochs: list[PositiveCount] = Field(min_length=1)
+    best: PositiveCount
 
 
 class Evaluation(JsonFile):
-    """The metrics of the stage evaluate."""
+    """The metrics of the stage evaluate: of the last epoch, and of the best, which may be the same."""
 
     PATH, STAGE = paths.EVALUATION, "evaluate"
 
@@ -277,3 +273,12 @@ class Evaluation(JsonFile):
     valid_ppl: Perplexity
     valid_bits_per_byte: Figure
     valid_tokens: Count
+    best_epoch: PositiveCount
+    best_valid_loss: Figure
+    best_valid_ppl: Perplexity
+    best_valid_bits_per_byte: Figure
+
+    def of(self, model: Literal["last", "best"]) -> Self:
+        """The same figures, with those of the model that `publish.model` means in the first place."""
+        best = {name: getattr(self, f"best_{name}") for name in ("valid_loss", "valid_ppl", "valid_bits_per_byte")}
+        return self.model_copy(update=best if model == "best" else {})

@@ -7,9 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from tinystories.common.console import escape_control
 from tinystories.common.errors import UserError, shorten
 
 MAX_JSON_BYTES = 100_000_000  # a manifest of very many files
@@ -103,31 +100,3 @@ def read_csv(path: Path, stage: str) -> list[dict[str, str]]:
     except (OSError, ValueError, csv.Error) as error:
         problem = f"{path}: not readable as CSV ({shorten(str(error), 200)})"
         raise UserError(f"{problem}; run the stage that writes it again (dvc repro -f -s {stage})") from None
-
-
-def describe_mismatch(error: ValidationError) -> str:
-    """Describe pydantic's first finding: the key, what was found, what was expected."""
-    problem = error.errors(include_url=False)[0]
-    names = [part for part in problem["loc"] if isinstance(part, str)]  # without the number of a row
-    key = escape_control(shorten(".".join(names)))
-    context = problem.get("ctx", {})
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    expected = {
-        "int_type": "a whole number",
-        "int_parsing": "a whole number",
-        "int_parsing_size": "a whole number",
-        "int_from_float": "a whole number",
-        "float_type": "a number",
-        "float_parsing": "a number",
-        "finite_number": "a finite number",
-        "bool_type": "true or false",
-        "string_type": "text",
-        "dict_type": "an object",
-        "model_type": "an object",
-        "greater_than_equal": f"at least {context.get('ge', 0):g}",
-        "less_than_equal": f"at most {context.get('le', 0):g}",
-        "string_pattern_mismatch": "64 hexadecimal digits",
-        "value_error": str(context.get("error")),
-    }.get(problem["type"], problem["msg"])
-    return f"{key} is {shorten(repr(problem['input']))}, expected {expected}"

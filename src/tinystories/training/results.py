@@ -4,9 +4,9 @@ import statistics
 
 from tinystories.common import paths
 from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Parent, Run, TrainMetrics
-from tinystories.common.epochs import epochs_with_samples
 from tinystories.model.checkpoint import copy_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
+from tinystories.training.kept_epochs import best_epoch, shown_epochs
 from tinystories.training.resume import ResumeCheckpoint, TrainerState
 
 
@@ -22,13 +22,14 @@ def write_results(
     """Write everything. `state` is that of a finished training; `name` is the experiment's."""
     assert state.ended is not None
     write_tables(state)
-    epochs = len(state.epochs)
-    shown = [number for number in state.kept_epochs if number < epochs and number in epochs_with_samples(epochs)]
+    last, best = len(state.epochs), best_epoch(state.epochs)
+    shown = [number for number in shown_epochs(state, last) if number != last]
     for number in shown:
         # Not a link: DVC may move the file into its cache, and make it read-only.
         copy_checkpoint(checkpoint.epoch(number), paths.epoch_checkpoint(number))
-    EpochIndex(epochs=[*shown, epochs]).write()
+    EpochIndex(epochs=[*shown, last], best=best).write()
     save_checkpoint(model, paths.TOKENIZER, paths.CHECKPOINT)
+    copy_checkpoint(paths.CHECKPOINT if best == last else checkpoint.epoch(best), paths.BEST)
     train_metrics(state, model.parameter_count()).write()
     Run(
         run_id=state.run_id,
@@ -51,9 +52,6 @@ def train_metrics(state: TrainerState, parameters: int) -> TrainMetrics:
     return TrainMetrics(
         train_loss=last.train_loss,
         train_ppl=last.train_ppl,
-        valid_loss=last.valid_loss,
-        valid_ppl=last.valid_ppl,
-        valid_bits_per_byte=last.valid_bits_per_byte,
         steps=last.step,
         tokens=last.tokens,
         parameters=parameters,

@@ -14,7 +14,6 @@ from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.signals import GracefulShutdown, Stopped
 from tinystories.inference.samples import render_samples
-from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.device import limit_threads, translate_device_errors
 from tinystories.tracking.async_logger import AsyncRunLogger
@@ -31,6 +30,7 @@ from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
 from tinystories.training.conditions import conditions_to_resume, find_conditions, use_threads
 from tinystories.training.data import TrainingData, open_data, warn_of_many_passes
+from tinystories.training.kept_epochs import keep_weights
 from tinystories.training.parent import read_parent, start_from
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
@@ -246,10 +246,8 @@ class Trainer:
         self._check_finite("validation loss", valid.loss)
         train_loss, seconds = state.epoch_loss_sum / self._params.train.steps_per_epoch, time.monotonic() - self._clock
         row = epoch_row(self._params, number, state.step, train_loss, valid, seconds)
-        if self._trunks.needs_epoch(number):
-            save_checkpoint(self._step.model, paths.TOKENIZER, self._checkpoint.epoch(number))
-            state.kept_epochs.append(number)
         state.epochs.append(row)
+        keep_weights(self._step.model, state, self._checkpoint, self._params.train.epochs, self._trunks.needs_epoch)
         state.epoch_loss_sum = 0.0
         write_tables(state)
         self._logger.log_metrics(state.step, epoch_metrics(row))

@@ -23,6 +23,7 @@ from tinystories.common.errors import UserError, shorten
 from tinystories.common.params import Params, Train
 from tinystories.model.checkpoint import copy_checkpoint, save_checkpoint
 from tinystories.training.conditions import Conditions, describe_difference
+from tinystories.training.kept_epochs import best_epoch
 from tinystories.training.resume import TRAINER_STATE, ResumeCheckpoint, TrainerState, lock_checkpoint, read_state
 from tinystories.training.retention import free, prune_trunks, saved_trainings
 from tinystories.training.run_key import training_key
@@ -97,7 +98,7 @@ class Trunks:
     ) -> TrainerState:
         step.load_state_dict(tensors)
         kept, last = list(state.kept_epochs), len(state.epochs)
-        if last not in kept and ends_epoch(state) and self.needs_epoch(last):
+        if last not in kept and ends_epoch(state) and last < self._train.epochs:
             save_checkpoint(step.model, paths.TOKENIZER, checkpoint.epoch(last))
             kept.append(last)
         started = datetime.now(UTC) - timedelta(seconds=state.seconds)
@@ -184,6 +185,8 @@ def fits(state: TrainerState, train: Train) -> bool:
     ends = range(train.steps_per_epoch, step + 1, train.steps_per_epoch)
     validated = [row.step for row in state.epochs]
     shown = {number for number in epochs_with_samples(train.epochs) if number <= len(validated)} - {train.epochs}
+    if state.epochs:
+        shown.add(best_epoch(state.epochs))  # the training would have kept the best so far, too
     available = {*state.kept_epochs, *([len(validated)] if ends_epoch(state) else [])}
     return (
         step <= trunk_end(train)
