@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.support.train_results import delete_results, read_results
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochIndex, EpochRow, Evaluation, TrainMetrics
+from tinystories.common.artifacts import EpochIndex, EpochRow, Evaluation
 from tinystories.common.params import Params
 from tinystories.encoding.writer import write_meta, write_tokens
 from tinystories.evaluation.evaluate import evaluate
@@ -20,8 +20,9 @@ from tinystories.model.gpt import GPT
 from tinystories.training import resume, trainer
 from tinystories.training.kept_epochs import best_epoch, keep_weights
 from tinystories.training.resume import ResumeCheckpoint
+from tinystories.training.rows import epoch_row
 from tinystories.training.step import TrainStep
-from tinystories.training.trainer import Trainer, train
+from tinystories.training.trainer import train
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +40,12 @@ def changed(params: Params, **changes: Any) -> Params:
 @pytest.fixture
 def validate_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]:
     """Say what the validation loss after each epoch is."""
-    epoch_row = Trainer._epoch_row
 
     def say(losses: Sequence[float]) -> None:
-        def row(trainer: Trainer, number: int, *rest: Any) -> EpochRow:
-            return epoch_row(trainer, number, *rest).model_copy(update={"valid_loss": losses[number - 1]})
+        def row(params: Params, number: int, *rest: Any) -> EpochRow:
+            return epoch_row(params, number, *rest).model_copy(update={"valid_loss": losses[number - 1]})
 
-        monkeypatch.setattr(Trainer, "_epoch_row", row)
+        monkeypatch.setattr("tinystories.training.trainer.epoch_row", row)
 
     return say
 
@@ -85,7 +85,7 @@ def test_train_that_overfits_keeps_the_best_weights(small_params, no_run, monkey
     found = Evaluation.read()
     assert found.best_epoch == best
     assert found.best_valid_loss == pytest.approx(rows[best - 1].valid_loss, abs=1e-4)
-    assert found.best_valid_loss < found.valid_loss == pytest.approx(TrainMetrics.read().valid_loss, abs=1e-4)
+    assert found.best_valid_loss < found.valid_loss == pytest.approx(rows[-1].valid_loss, abs=1e-4)
 
 
 def test_train_whose_last_epoch_is_the_best_writes_it_twice(small_params, no_run, validate_as):
