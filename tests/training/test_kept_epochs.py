@@ -33,6 +33,7 @@ def here(workspace: Path) -> Path:
 def changed(params: Params, **changes: Any) -> Params:
     """Only the samples of epochs 1, 2, 4, 5, 7 and 8 are shown of eight, not those of 3 and 6."""
     changes = {"epochs": 8, "steps_per_epoch": 1, "log_every": 1, "batch_size": 64, **changes}  # few batches validate
+    changes["kept_trunks"] = 0  # else the third epoch's weights are kept for longer trainings
     sample = params.sample.model_copy(update={"max_new_tokens": 1})
     return params.model_copy(update={"train": params.train.model_copy(update=changes), "sample": sample})
 
