@@ -7,7 +7,8 @@
 # make bench        environment, then the benchmarks on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
 # make experiments  DVC's experiments, the best first: what differs, and three metrics; ARGS=-A for those of all commits
-# make state        the saved states of trainings, from which they resume; make clean-state frees the finished ones
+# make state        the saved states of trainings, from which they or longer ones go on; make clean-state frees them,
+#                   but for those of stopped trainings
 # make record       the MLflow runs of all commits and experiments again, from git and DVC's cache
 # make torture      environment, then 100 kills at all kill points of the pipeline; ARGS="--kills 20 --seed 1" for others
 
@@ -29,7 +30,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 # A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
 SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
-	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
+	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.warmup_steps=10 train.log_every=10
 # The places of own stories are watched whatever the source, so they are some that are there.
 QUICKSTART := data.source=embedded data.embedded.stories=20000 \
 	data.files.train=data/own/train data.files.valid=data/own/valid

@@ -78,7 +78,7 @@ def _train(
     device: torch.device, precision: str, compiled: str, tiny: bool
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Return the loss of each step and the state at the end."""
-    length = {"epochs": 1, "steps_per_epoch": CHECKED_STEPS, "warmup": 0.2, "cooldown": 0.2}
+    length = {"epochs": 1, "steps_per_epoch": CHECKED_STEPS, "warmup_steps": CHECKED_STEPS // 5, "cooldown": 0.2}
     train_step = _train_step(tiny, device=device.type, precision=precision, compile=compiled, **length)
     losses = []
     for step in range(CHECKED_STEPS):

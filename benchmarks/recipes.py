@@ -30,12 +30,14 @@ from tinystories.training.step import TrainStep
 
 RATES = {"gpt2": 1e-3, "baseline": public_baseline.LEARNING_RATE}  # peak learning rates of those outside the library
 RECIPES = ("ours", *RATES)
+WARMUP = 0.01  # share of the steps, for the library's own: params.yaml has the number of the reference run's
 SHAPES = {
     "reference": {"context_length": 128, "embedding_size": 256, "layers": 8, "heads": 16},
     "small": {"context_length": 128, "embedding_size": 128, "layers": 4, "heads": 8},
 }
 # What changes how a training runs, not what it computes.
 NOT_RECIPE = {"epochs", "steps_per_epoch", "device", "precision", "compile", "log_every", "save_every"}
+NOT_RECIPE |= {"kept_trunks", "kept_trunk_gigabytes"}
 # Of a recipe outside the library its own file. The library's trainings, and all that the recipes share with it, are
 # told apart by the golden losses, which a test holds the code to: whatever leaves them alone trains the same.
 SOURCES = {"ours": [], "gpt2": [Path(gpt2_style.__file__)], "baseline": [Path(public_baseline.__file__)]}
@@ -54,6 +56,7 @@ def make_params(recipe: str, steps: int, seed: int, shape: str, overrides: dict[
     values["seed"] = seed
     values["model"] |= SHAPES[shape]
     values["train"] |= {"batch_size": 32, "epochs": 1, "steps_per_epoch": steps, "compile": "on"}
+    values["train"]["warmup_steps"] = round(WARMUP * steps)
     if overrides and recipe != "ours":
         raise UserError(f"--set is for ours; {recipe} has only --lr")
     for key, value in overrides.items():

@@ -113,7 +113,7 @@ def small_params(config: ModelConfig) -> Params:
     train = params.train.model_copy(
         update={
             "batch_size": 4, "epochs": 2, "steps_per_epoch": 10, "device": "cpu", "precision": "fp32",
-            "learning_rate": 0.02, "embedding_learning_rate": 0.004,
+            "warmup_steps": 0, "learning_rate": 0.02, "embedding_learning_rate": 0.004,
         }
     )  # fmt: skip
     sample = params.sample.model_copy(update={"max_new_tokens": 20})

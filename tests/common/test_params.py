@@ -80,7 +80,10 @@ GOOD = [
     ("evaluate.stories", "0", 0),
     ("evaluate.max_bits_per_byte", "null", None),
     ("evaluate.max_bits_per_byte", "0.5", 0.5),
-    ("train.warmup", "0", 0.0),
+    ("train.warmup_steps", "0", 0),
+    ("train.warmup_steps", "40001", 40_001),
+    ("train.kept_trunks", "0", 0),
+    ("train.kept_trunk_gigabytes", "0.5", 0.5),
     ("train.cooldown", "0", 0.0),
     ("train.gradient_clip", "0", 0.0),
     ("seed", "0", 0),
@@ -127,10 +130,6 @@ def test_train_init_from_refuses_other_addresses(tmp_path, address):
     said = refusal(tmp_path, put("train.init_from", address))
     assert "it should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a checkpoint directory" in said
     assert "S3cret" not in said and "cp -r" not in said
-
-
-def test_train_phases_may_fill_the_training(tmp_path):
-    assert load(tmp_path, put("train.warmup", "0.5")).train.warmup == 0.5
 
 
 def test_data_source_files(tmp_path):

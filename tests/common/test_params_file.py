@@ -111,7 +111,11 @@ BAD = [
     (put("evaluate.stories", "1001"), ["evaluate.stories is 1001", "at most 1000"]),
     (put("evaluate.max_bits_per_byte", "0"), ["evaluate.max_bits_per_byte is 0", "greater than 0"]),
     (put("checks.max_mojibake", "-1"), ["checks.max_mojibake is -1", "at least 0"]),
-    (put("train.warmup", "1.5"), ["train.warmup is 1.5", "at most 1"]),
+    (put("train.warmup_steps", "-1"), ["train.warmup_steps is -1", "at least 0"]),
+    (put("train.warmup_steps", "0.01"), ["train.warmup_steps is 0.01", "a whole number"]),
+    (renamed("train.warmup_steps", "warmup"), ["train.warmup is a share", "should be train.warmup_steps"]),
+    (put("train.kept_trunks", "-1"), ["train.kept_trunks is -1", "at least 0"]),
+    (put("train.kept_trunk_gigabytes", "-1"), ["train.kept_trunk_gigabytes is -1", "at least 0"]),
     (put("train.save_every", "0"), ["train.save_every is 0", "greater than 0"]),
     (put("sample.temperature", "0"), ["sample.temperature is 0", "greater than 0"]),
     (put("sample.top_k", "0"), ["sample.top_k is 0", "at least 1"]),
@@ -125,7 +129,6 @@ BAD = [
     # values that do not fit each other
     (put("model.heads", "7"), ["model.embedding_size is 256", "model.heads is 7", "14"]),
     (put("model.embedding_size", "16"), ["model.embedding_size is 16", "model.heads is 16", "32"]),
-    (put("train.warmup", "0.6"), ["train.warmup is 0.6", "train.cooldown is 0.5", "not exceed 1"]),
     (
         put("model.layers", "1000").replace("embedding_size: 256", "embedding_size: 65536"),
         ["model.embedding_size is 65536", "model.layers is 1000", "5.2e+13 parameters", "at most 1e+10"],

@@ -17,6 +17,11 @@ def test_experiments_have_named_runs(finished: Repository, two_epochs: Repositor
     assert {run.info.run_name for run in repository.runs()} == {first.info.run_name, "two-epochs"}
     two = next(run for run in repository.runs() if run.info.run_name == "two-epochs")
     assert [step for step, _ in repository.points(two, "epoch/valid_loss")] == [30, 60]
+    # It has gone on from the start of the first one's cooldown, and has the history of both.
+    assert repository.read("reports/train.json")["reused_steps"] == 16
+    continued = {"pipeline.continued_from": first.data.tags["pipeline.key"], "pipeline.reused_steps": "16"}
+    assert continued.items() <= two.data.tags.items()
+    assert [step for step, _ in repository.points(two, "train/loss")] == list(range(5, 61, 5))
     assert {"plot.png", "report.md", "epochs.csv", "samples/epoch_2.md", "checkpoint/model.safetensors"} <= (
         repository.artifacts(two)
     )
@@ -37,6 +42,7 @@ def test_experiments_have_named_runs(finished: Repository, two_epochs: Repositor
     back = repository.only_run()
     assert results(back) == results(two)
     assert back.info.run_name == "two-epochs"
+    assert continued.items() <= back.data.tags.items()
     assert "checkpoint/model.safetensors" in repository.artifacts(back)
 
 

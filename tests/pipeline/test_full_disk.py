@@ -190,7 +190,7 @@ def test_training_survives_a_full_disk(disk, stories, tokenizer, small_params, n
     lay_out_tokens(stories, tokenizer)
     train(params, None)
     expected = (paths.CHECKPOINT / "model.safetensors").read_bytes()
-    for room in (paths.CHECKPOINT, Path(".state/train")):
+    for room in (paths.CHECKPOINT, Path(".state")):
         shutil.rmtree(room)
     step = TrainStep.step
 

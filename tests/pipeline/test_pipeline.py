@@ -218,7 +218,7 @@ def test_clone_after_pull_only_publishes(repository: Repository, tmp_path: Path)
 def test_same_key_trainings_do_not_overlap(repository: Repository) -> None:
     """As two `dvc exp run --temp` do: directories of their own, the state in one place."""
     key = repository.read("models/run.json")["key"]
-    shutil.rmtree(repository.path / ".state/train")  # else nothing is left to train
+    shutil.rmtree(repository.path / ".state")  # else nothing is left to train
     marker = repository.path.parent / "marker"
     at = {"program": "stages/train.py", "places": ["trainer.py:_log"], "line": 3, "slow": [], "marker": str(marker)}
     environment = {**repository.environment, "DVC_ROOT": str(repository.path)}

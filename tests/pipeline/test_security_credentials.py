@@ -118,7 +118,7 @@ def test_pipeline_stores_no_credentials(finished: Repository, tmp_path: Path):
     repository.run("dvc", "checkout")  # what DVC took away before the stage refused
     repository.environment["MLFLOW_TRACKING_URI"] = "http://s0mebody:hunter2@127.0.0.1:9/?token=t0ken"
     repository.environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    shutil.rmtree(repository.path / ".state/train")  # else nothing is trained, and nothing streamed
+    shutil.rmtree(repository.path / ".state")  # else nothing is trained, and nothing streamed
     said += repository.run("dvc", "repro", "--force", "--single-item", "train")
     said += repository.run("dvc", "repro", "--force", "--single-item", "publish", fails=True)
     assert "warning: MLflow at http://127.0.0.1:9" in said and "error: MLflow at http://127.0.0.1:9" in said

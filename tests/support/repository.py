@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "train.batch_size": 4,
     "train.epochs": 1,
     "train.steps_per_epoch": 30,
+    "train.warmup_steps": 0,
     "train.precision": "fp32",
     "train.log_every": 5,
     "evaluate.stories": 2,

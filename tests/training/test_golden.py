@@ -27,8 +27,8 @@ TOKENS = {
     "random": np.random.default_rng(0).integers(0, VOCAB_SIZE, 3_000),
 }
 TRAIN: dict[str, dict[str, Any]] = {
-    "squares": {"steps_per_epoch": 20, "warmup": 0.01, "weight_decay": 0.0},
-    "random": {"steps_per_epoch": 60, "warmup": 0.2, "weight_decay": 0.2},
+    "squares": {"steps_per_epoch": 20, "warmup_steps": 0, "weight_decay": 0.0},
+    "random": {"steps_per_epoch": 60, "warmup_steps": 12, "weight_decay": 0.2},
 }
 
 

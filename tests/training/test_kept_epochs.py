@@ -20,8 +20,9 @@ from tinystories.model.gpt import GPT
 from tinystories.training import resume, trainer
 from tinystories.training.kept_epochs import best_epoch, keep_weights
 from tinystories.training.resume import ResumeCheckpoint
+from tinystories.training.rows import epoch_row
 from tinystories.training.step import TrainStep
-from tinystories.training.trainer import Trainer, train
+from tinystories.training.trainer import train
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,7 @@ def here(workspace: Path) -> Path:
 def changed(params: Params, **changes: Any) -> Params:
     """Only the samples of epochs 1, 2, 4, 5, 7 and 8 are shown of eight, not those of 3 and 6."""
     changes = {"epochs": 8, "steps_per_epoch": 1, "log_every": 1, "batch_size": 64, **changes}  # few batches validate
+    changes["kept_trunks"] = 0  # else the third epoch's weights are kept for longer trainings
     sample = params.sample.model_copy(update={"max_new_tokens": 1})
     return params.model_copy(update={"train": params.train.model_copy(update=changes), "sample": sample})
 
@@ -39,13 +41,12 @@ def changed(params: Params, **changes: Any) -> Params:
 @pytest.fixture
 def validate_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], None]:
     """Say what the validation loss after each epoch is."""
-    epoch_row = Trainer._epoch_row
 
     def say(losses: Sequence[float]) -> None:
-        def row(trainer: Trainer, number: int, *rest: Any) -> EpochRow:
-            return epoch_row(trainer, number, *rest).model_copy(update={"valid_loss": losses[number - 1]})
+        def row(params: Params, number: int, *rest: Any) -> EpochRow:
+            return epoch_row(params, number, *rest).model_copy(update={"valid_loss": losses[number - 1]})
 
-        monkeypatch.setattr(Trainer, "_epoch_row", row)
+        monkeypatch.setattr("tinystories.training.trainer.epoch_row", row)
 
     return say
 

@@ -46,7 +46,7 @@ def step_and_stop(train_step, number):
 TrainStep.step = step_and_stop
 for move in moves:
     if move == "forget":
-        shutil.rmtree(".state/train", ignore_errors=True)
+        shutil.rmtree(".state", ignore_errors=True)
         continue
     for room in ("models", "reports"):
         shutil.rmtree(room, ignore_errors=True)

@@ -12,7 +12,15 @@ from tinystories.common.artifacts import TokenFile, TokenMeta
 from tinystories.common.params import Params
 from tinystories.training import run_key as module
 from tinystories.training.conditions import Conditions
-from tinystories.training.run_key import CODE, PACKAGE, code_files, training_identity, training_key
+from tinystories.training.run_key import (
+    AFTER_TRUNK,
+    CODE,
+    PACKAGE,
+    code_files,
+    training_identity,
+    training_key,
+    trunk_identity,
+)
 
 TRACKING = [
     path.stem
@@ -76,7 +84,7 @@ WITH_EFFECT = {
     "train.steps_per_epoch": 11,
     "train.learning_rate": 0.03,
     "train.embedding_learning_rate": 0.005,
-    "train.warmup": 0.02,
+    "train.warmup_steps": 2,
     "train.cooldown": 0.4,
     "train.weight_decay": 0.1,
     "train.gradient_clip": 2.0,
@@ -85,6 +93,8 @@ WITH_EFFECT = {
 }
 WITHOUT_EFFECT = {
     "train.save_every": 1.0,
+    "train.kept_trunks": 0,
+    "train.kept_trunk_gigabytes": 1.0,
     "train.init_from": "data/own/parent/model",  # a place; the weights there are in the key
     "train.device": "auto",  # what they resolve to is in the key, not what was asked for
     "train.precision": "auto",
@@ -103,6 +113,14 @@ WITHOUT_EFFECT = {
     "tokenizer.vocab_size": 301,  # the tokens themselves are in the key
     "data.source": "embedded",
 }
+
+
+@pytest.mark.parametrize(("path", "value"), {**WITH_EFFECT, **WITHOUT_EFFECT}.items())
+def test_trunk_identity_leaves_out_what_decides_the_length(small_params, path, value):
+    same = path in WITHOUT_EFFECT or path.removeprefix("train.") in AFTER_TRUNK
+    found = trunk_identity(changed(small_params, path, value), META)
+    assert (found == trunk_identity(small_params, META)) == same
+    assert found != training_identity(small_params, META)
 
 
 @pytest.mark.parametrize(("path", "value"), WITH_EFFECT.items(), ids=WITH_EFFECT)

@@ -155,7 +155,7 @@ def test_train_starts_over_after_clean_state(here, small_params, no_run, capsys)
     weights = (paths.CHECKPOINT / "model.safetensors").read_bytes()
     delete_results(here)
     assert main(["state", "--free"]) == 0
-    assert "Freed 1 of 1" in capsys.readouterr().out
+    assert "Freed 2 of 2" in capsys.readouterr().out
     train(small_params, None)
     assert "Epoch 2: " in capsys.readouterr().out
     assert (paths.CHECKPOINT / "model.safetensors").read_bytes() == weights

@@ -192,7 +192,9 @@ class TrainMetrics(JsonFile):
     parameters: Count
     tokens_per_second: Figure  # the steady rate: the median over the rows of history.csv
     startup_seconds: Figure  # of the first step, which compiles; of a resumed training, of each process's first step
-    seconds: Figure  # of the whole stage
+    seconds: Figure  # of the whole stage, those reused included
+    reused_steps: Count = 0  # computed by an earlier training with the same start
+    reused_seconds: Figure = 0.0
 
 
 class Environment(Values):
@@ -226,8 +228,17 @@ class ParentRecord(JsonFile):
     parent: Parent | None
 
 
+class Continued(Values):
+    """The training whose first steps another one has reused: key, MLflow run if known; how many, how long they took."""
+
+    key: Sha256
+    run_id: str | None
+    steps: PositiveCount
+    seconds: Figure
+
+
 class Run(JsonFile):
-    """The training as it ran: its key, its MLflow run, what it ran on, and the model that it went on from."""
+    """The training as it ran: key, MLflow run, what it ran on; the model and the training that it went on from."""
 
     PATH, STAGE = paths.RUN, "train"
 
@@ -238,6 +249,7 @@ class Run(JsonFile):
     ended: Time
     environment: Environment
     parent: Parent | None = None
+    continued: Continued | None = None
 
 
 class EpochIndex(JsonFile):

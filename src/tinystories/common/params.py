@@ -188,7 +188,7 @@ class Train(_Section):
     steps_per_epoch: Count
     learning_rate: Rate
     embedding_learning_rate: Rate
-    warmup: Fraction
+    warmup_steps: Annotated[int, Field(ge=0, le=2**40)]
     cooldown: Fraction
     weight_decay: Annotated[float, Field(ge=0, le=10)]
     gradient_clip: Annotated[float, Field(ge=0, le=1e6)]
@@ -198,6 +198,8 @@ class Train(_Section):
     deterministic: bool
     log_every: Count
     save_every: Annotated[float, Field(gt=0, le=1e6)]
+    kept_trunks: Annotated[int, Field(ge=0, le=10_000)]
+    kept_trunk_gigabytes: Annotated[float, Field(ge=0, le=1e6)]
     init_from: Parent
 
     @model_validator(mode="before")
@@ -208,14 +210,15 @@ class Train(_Section):
             values = {**values, "compile": "on" if values["compile"] else "off"}
         return values
 
-    @model_validator(mode="after")
-    def _phases_fit(self) -> Self:
-        if self.warmup + self.cooldown > 1:
+    @model_validator(mode="before")
+    @classmethod
+    def _no_share(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "warmup" in values:
             raise ValueError(
-                f"train.warmup is {self.warmup:g} and train.cooldown is {self.cooldown:g}; "
-                "the two shares of the steps should not exceed 1 together"
+                "train.warmup is a share of all steps, as it was; it should be train.warmup_steps, their number, "
+                "which does not depend on train.epochs (0.01 of 40,000 steps: 400)"
             )
-        return self
+        return values
 
     @property
     def steps(self) -> int:

@@ -74,3 +74,8 @@ def state_directory() -> Path:
 def training_states() -> Path:
     """The resume checkpoints, a directory for each run key."""
     return state_directory() / "train"
+
+
+def trunk_states() -> Path:
+    """The states at the start of a cooldown, from which trainings of other lengths go on."""
+    return state_directory() / "trunk"

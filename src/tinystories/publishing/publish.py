@@ -13,7 +13,7 @@ from tinystories.common.params import Params
 from tinystories.common.urls import redact, shown_address
 from tinystories.publishing.run_data import read_run_data
 from tinystories.tracking.champion import registered_name
-from tinystories.tracking.metrics import environment_tags, flat_params, parent_tags
+from tinystories.tracking.metrics import continued_tags, environment_tags, flat_params, parent_tags
 from tinystories.tracking.mlflow_run import MlflowRun, error_summary, open_run_to_publish
 from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.tracking.run_data import RunData
@@ -52,6 +52,7 @@ def _send_all(run: MlflowRun, params: Params, data: RunData) -> None:
         {
             **environment_tags(data.environment),
             **parent_tags(data.parent),
+            **continued_tags(data.continued),
             "mlflow.note.content": _description(data.report),
             "mlflow.loggedArtifacts": '[{"path": "epochs.json", "type": "table"}]',  # MLflow's pages show a table then
         },

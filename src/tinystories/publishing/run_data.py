@@ -85,6 +85,7 @@ def read_run_data(model: Literal["last", "best"]) -> RunData:
         bits_per_byte=evaluation.of(model).valid_bits_per_byte,
         report=_read_report(),
         parent=run.parent,
+        continued=run.continued,
     )
 
 

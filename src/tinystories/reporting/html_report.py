@@ -23,6 +23,7 @@ from tinystories.reporting.formats import format_perplexity, short_count
 from tinystories.reporting.markdown import flatten
 from tinystories.reporting.report import LOSS_COLUMNS, data_facts, loss_rows, run_rows, run_title, scored_again
 from tinystories.reporting.samples import Pages, Sample, epoch_pages, titles_of
+from tinystories.reporting.series import warmup_share
 from tinystories.reporting.stories import judgement
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,7 +53,7 @@ def write_html_report(params: Params) -> None:
         .render(
             title=run_title(params),
             headline=_headline(train, evaluation.of(params.publish.model)),
-            chart=make_chart(history, epochs, params.train.warmup),
+            chart=make_chart(history, epochs, warmup_share(params.train)),
             losses={
                 "columns": LOSS_COLUMNS,
                 "rows": rows,

@@ -8,6 +8,7 @@ from tinystories.reporting.figure import plot_run
 from tinystories.reporting.html_report import write_html_report
 from tinystories.reporting.model_card import write_model_card
 from tinystories.reporting.report import loss_table, run_title, write_report
+from tinystories.reporting.series import warmup_share
 
 
 def plot(params: Params) -> None:
@@ -19,7 +20,7 @@ def plot(params: Params) -> None:
     write_report(params)
     write_html_report(params)
     write_model_card(params)
-    plot_run(history, epochs, paths.PLOT, run_title(params), params.train.warmup)
+    plot_run(history, epochs, paths.PLOT, run_title(params), warmup_share(params.train))
     info(_without_bars(loss_table(epochs)))
     info(f"Report: {paths.REPORT_HTML}, {paths.REPORT}; figure: {paths.PLOT}")
     info(f"Samples: {paths.SAMPLES}/; all runs, with curves: mlflow ui")

@@ -6,11 +6,17 @@ from typing import Any
 import numpy as np
 
 from tinystories.common.artifacts import EpochRow, HistoryRow
+from tinystories.common.params import Train
 
 MAX_POINTS = 2_000  # a line is not wider than this many pixels
 MAX_LABELLED_EPOCHS = 10
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def warmup_share(train: Train) -> float:
+    """The share of all steps over which the learning rate rises."""
+    return min(train.warmup_steps / train.steps, 1.0)
 
 
 def column(rows: Sequence[HistoryRow | EpochRow], name: str) -> Array:

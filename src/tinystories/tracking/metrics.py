@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Parent
+from tinystories.common.artifacts import Continued, EpochRow, Evaluation, HistoryRow, Parent
 from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.params import Params
 from tinystories.common.story_figures import StoryFigures
@@ -83,6 +83,14 @@ def environment_tags(environment: Mapping[str, object]) -> dict[str, str]:
     # MLflow's own name for the commit, which its pages show as the run's source.
     names = {"git_commit": "mlflow.source.git.commit"}
     return {names.get(key, f"environment.{key}"): str(value) for key, value in environment.items() if value is not None}
+
+
+def continued_tags(continued: Continued | None) -> dict[str, str]:
+    """Tags that name the training whose first steps were reused: its key, its run if known, and how many."""
+    if continued is None:
+        return {}
+    run = {"pipeline.continued_from_run": continued.run_id} if continued.run_id else {}
+    return {"pipeline.continued_from": continued.key, **run, "pipeline.reused_steps": str(continued.steps)}
 
 
 def parent_tags(parent: Parent | None) -> dict[str, str]:

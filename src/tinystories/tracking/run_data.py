@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinystories.common.artifacts import Parent
+from tinystories.common.artifacts import Continued, Parent
 
 
 class MetricPoint(NamedTuple):
@@ -60,6 +60,7 @@ class RunData:
     bits_per_byte: float  # of that one, in the evaluation
     report: str
     parent: Parent | None = None
+    continued: Continued | None = None
 
     @property
     def points(self) -> list[MetricPoint]:

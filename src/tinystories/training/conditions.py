@@ -70,9 +70,15 @@ def conditions_to_resume(states: Path, training: str, here: Conditions) -> Condi
                 "number gives other bits. To start over instead, set OMP_NUM_THREADS."
             )
             return saved
-        changes = ", ".join(f"{name} {saved.get(name)} (here {here.get(name)})" for name in differing)
+        changes = describe_difference(saved, here)
         warn(f"a saved state of this training is of {changes}; that gives other bits, so this one starts over")
     return here
+
+
+def describe_difference(saved: Conditions, here: Conditions) -> str:
+    """Name what differs, with both values."""
+    differing = [name for name in {**here, **saved} if here.get(name) != saved.get(name)]
+    return ", ".join(f"{name} {saved.get(name)} (here {here.get(name)})" for name in differing)
 
 
 def _newest_states(states: Path) -> Iterator[TrainerState]:

@@ -3,7 +3,7 @@
 They lie beside the saved states (`ResumeCheckpoint.epoch`), so a training that is resumed has them, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow
@@ -24,16 +24,18 @@ def shown_epochs(state: TrainerState, epochs: int) -> list[int]:
     return [number for number in state.kept_epochs if number in shown]
 
 
-def keep_weights(model: GPT, state: TrainerState, checkpoint: ResumeCheckpoint, epochs: int) -> None:
+def keep_weights(
+    model: GPT, state: TrainerState, checkpoint: ResumeCheckpoint, epochs: int, needed: Callable[[int], bool]
+) -> None:
     """Keep the weights after the epoch whose row was added last, if they are shown or the best so far.
 
     Those of a best one before are no longer named by the state, and go once that has been saved. The last epoch of the
-    training needs none here. `epochs`: of the training.
+    training needs none here. `epochs`: of the training. `needed`: whether longer trainings show an epoch, see `trunk`.
     """
     number = len(state.epochs)
     state.kept_epochs.append(number)
     best = best_epoch(state.epochs[kept - 1] for kept in state.kept_epochs)
-    wanted = {*shown_epochs(state, epochs), best} - {epochs}
+    wanted = {*shown_epochs(state, epochs), best, *filter(needed, state.kept_epochs)} - {epochs}
     state.kept_epochs = [kept for kept in state.kept_epochs if kept in wanted]
     if number in wanted:
         save_checkpoint(model, paths.TOKENIZER, checkpoint.epoch(number))

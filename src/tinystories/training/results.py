@@ -22,7 +22,8 @@ def write_results(
     """Write everything. `state` is that of a finished training; `name` is the experiment's."""
     assert state.ended is not None
     write_tables(state)
-    shown, last, best = shown_epochs(state, len(state.epochs)), len(state.epochs), best_epoch(state.epochs)
+    last, best = len(state.epochs), best_epoch(state.epochs)
+    shown = [number for number in shown_epochs(state, last) if number != last]
     for number in shown:
         # Not a link: DVC may move the file into its cache, and make it read-only.
         copy_checkpoint(checkpoint.epoch(number), paths.epoch_checkpoint(number))
@@ -38,6 +39,7 @@ def write_results(
         ended=state.ended,
         environment=Environment.model_validate(state.environment),
         parent=parent,
+        continued=state.continued,
     ).write()
 
 
@@ -56,4 +58,6 @@ def train_metrics(state: TrainerState, parameters: int) -> TrainMetrics:
         tokens_per_second=round(statistics.median(row.tokens_per_second for row in state.history), 1),
         startup_seconds=round(state.startup_seconds, 3),
         seconds=round(state.seconds, 3),
+        reused_steps=state.continued.steps if state.continued else 0,
+        reused_seconds=state.continued.seconds if state.continued else 0.0,
     )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochRow, HistoryRow
+from tinystories.common.artifacts import Continued, EpochRow, HistoryRow
 from tinystories.common.console import warn
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.files import checksum, file_lock, save_tensors, write_json
@@ -38,6 +38,8 @@ class TrainerState(BaseModel):
     on. `train_seconds` is the time of the steps alone, `startup_seconds` of each process's first step, which compiles;
     `seconds` is that of the whole stage. All three are over all processes.
     `kept_epochs` are those, from 1, whose weights lie beside the states: see `ResumeCheckpoint.epoch`.
+    `continued` says which steps another training has computed, see `trunk`; times include its own, and `started` lies
+    as far back as if this training had computed them.
     `ended` is set once the training has finished.
     """
 
@@ -59,6 +61,7 @@ class TrainerState(BaseModel):
     history: list[HistoryRow] = []
     epochs: list[EpochRow] = []
     kept_epochs: list[NonNegativeInt] = []
+    continued: Continued | None = None
 
 
 class ResumeCheckpoint:
@@ -99,23 +102,29 @@ class ResumeCheckpoint:
         """
         states = self.saved()
         for path in states:
-            try:
-                saved = read_json(path / TRAINER_STATE, largest=MAX_STATE_BYTES)
-                values = saved["state"]
-                if saved["checksum"] != checksum([self.key, values], path / TENSORS):
-                    raise UserError("its checksum is wrong")
-                state = _validate(values)
-                tensors = load_file(path / TENSORS)
-                if _signature(tensors) != _signature(expected):
-                    raise UserError("its tensors are of another model")
-                for number in state.kept_epochs:
-                    load_checkpoint(self.epoch(number))
-                return tensors, state
-            except (UserError, OSError, KeyError, SafetensorError) as error:
-                warn(f"{path}: this saved state is damaged and is skipped ({shorten(str(error), 200)})")
+            if loaded := self.load_one(path, expected):
+                return loaded
         if states:
             warn("no saved state is intact: this training starts over")
         return None
+
+    def load_one(self, path: Path, expected: dict[str, Tensor]) -> tuple[dict[str, Tensor], TrainerState] | None:
+        """Load the state in the directory `path`. Returns None, with the warning, if it is to be skipped."""
+        try:
+            saved = read_json(path / TRAINER_STATE, largest=MAX_STATE_BYTES)
+            values = saved["state"]
+            if saved["checksum"] != checksum([self.key, values], path / TENSORS):
+                raise UserError("its checksum is wrong")
+            state = _validate(values)
+            tensors = load_file(path / TENSORS)
+            if _signature(tensors) != _signature(expected):
+                raise UserError("its tensors are of another model")
+            for number in state.kept_epochs:
+                load_checkpoint(self.epoch(number))
+            return tensors, state
+        except (UserError, OSError, KeyError, SafetensorError) as error:
+            warn(f"{path}: this saved state is damaged and is skipped ({shorten(str(error), 200)})")
+            return None
 
     def epoch(self, number: int) -> Path:
         """The checkpoint directory of an epoch, from 1. It is written before the first state that names the epoch."""
@@ -173,11 +182,11 @@ def _signature(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 @contextmanager
-def lock_checkpoint(parent: Path, key: str) -> Iterator[ResumeCheckpoint]:
-    """Hold the resume checkpoint of the training `key`. A second process waits until the first has ended."""
+def lock_checkpoint(parent: Path, key: str, waiting: str | None = None) -> Iterator[ResumeCheckpoint]:
+    """Hold the resume checkpoint of the training `key`. A second process says `waiting`, until the first has ended."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     sweep(parent / key)
-    waiting = f"The same training is already running (key {key[:12]}); waiting for it to end."
+    waiting = waiting or f"The same training is already running (key {key[:12]}); waiting for it to end."
     with file_lock(parent / f"{key}.lock", waiting):
         yield ResumeCheckpoint(parent / key)

@@ -1,7 +1,8 @@
 """Retention of saved states: which stay. `tinystories state` lists them, and frees those of finished trainings.
 
 A finished training keeps its last state until newer ones push it out. Nothing tells the training when DVC has recorded
-its results; should DVC fail to, they are written again from that state. Interrupted trainings are always kept.
+its results; should DVC fail to, they are written again from that state. Interrupted trainings are always kept. Trunks
+(see `trunk`) are kept within the bounds that params.yaml sets.
 """
 
 import time
@@ -68,6 +69,15 @@ def prune(parent: Path, own: str) -> None:
             free(saved)
 
 
+def prune_trunks(parent: Path, number: int, size: float) -> None:
+    """Remove kept trunks beyond this number or these bytes together, the longest unused first, and incomplete ones."""
+    for saved in saved_trainings(parent):
+        number -= saved.state is not None
+        size -= saved.size
+        if saved.state is None or number < 0 or size < 0:
+            free(saved)
+
+
 def free(saved: SavedTraining) -> bool:
     """Remove it. Returns False if it is running, has changed since `saved` was read, or may not be removed."""
     with _try_lock(saved) as locked:
@@ -92,12 +102,13 @@ def _try_lock(saved: SavedTraining) -> Iterator[bool]:
         lock.release()
 
 
-def describe(saved: SavedTraining) -> str:
+def describe(saved: SavedTraining, is_trunk: bool = False) -> str:
     """One line: key, steps, status, size, time."""
     steps, status = "?", "not readable"
     if saved.state:
         steps, status = f"{saved.state.step:,}", "finished" if saved.finished else "interrupted"
+        status = "trunk" if is_trunk else status
     with _try_lock(saved) as locked:
-        status = status if locked else "running"
+        status = status if locked or is_trunk else "running"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(saved.saved_at))
     return f"{saved.key[:12]:12}  {steps:>11} steps  {status:12}  {saved.size / 1e6:>9,.1f} MB  {when}"

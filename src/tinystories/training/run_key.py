@@ -23,15 +23,26 @@ CODE = (
 
 # Parameters of `train` that do not decide the result, or whose resolved value is among the conditions.
 # `init_from` is a place; the weights that were there are in the key.
-EXCLUDED = {"device", "precision", "compile", "save_every", "init_from"}
+EXCLUDED = {"device", "precision", "compile", "save_every", "init_from", "kept_trunks", "kept_trunk_gigabytes"}
+# Parameters of `train` that do not decide what the steps before the cooldown compute.
+AFTER_TRUNK = {"epochs", "steps_per_epoch", "cooldown", "log_every"}
 
 
 def training_identity(params: Params, meta: TokenMeta, parent: Parent | None = None) -> str:
     """Hash parameters, data, code and the weights that the training goes on from: 64 hexadecimal digits."""
+    return _identity(params, meta, parent, EXCLUDED)
+
+
+def trunk_identity(params: Params, meta: TokenMeta, parent: Parent | None = None) -> str:
+    """Hash what `training_identity` does, without what decides only the training's length: see `trunk`."""
+    return _identity(params, meta, parent, EXCLUDED | AFTER_TRUNK)
+
+
+def _identity(params: Params, meta: TokenMeta, parent: Parent | None, excluded: set[str]) -> str:
     parts = {
         "seed": params.seed,
         "model": params.model.model_dump(),
-        "train": params.train.model_dump(exclude=EXCLUDED),
+        "train": params.train.model_dump(exclude=excluded),
         "tokens": [meta.tokenizer_sha256, meta.train.sha256, meta.valid.sha256, meta.valid.bytes],
         "code": {path.relative_to(PACKAGE).as_posix(): sha256_of(path) for path in code_files()},
         **({"parent": parent.sha256} if parent else {}),

@@ -8,17 +8,23 @@ from datetime import UTC, datetime, timedelta
 import torch
 
 from tinystories.common import paths
-from tinystories.common.artifacts import MAX_VALUE, EpochRow, HistoryRow
+from tinystories.common.artifacts import MAX_VALUE
 from tinystories.common.console import ProgressBar, info, plural, progress
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.signals import GracefulShutdown, Stopped
-from tinystories.inference.loss_eval import EvalResult, perplexity
 from tinystories.inference.samples import render_samples
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.device import limit_threads, translate_device_errors
 from tinystories.tracking.async_logger import AsyncRunLogger
-from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_params, history_metrics, parent_tags
+from tinystories.tracking.metrics import (
+    continued_tags,
+    environment_tags,
+    epoch_metrics,
+    flat_params,
+    history_metrics,
+    parent_tags,
+)
 from tinystories.tracking.mlflow_run import Status
 from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
@@ -29,9 +35,11 @@ from tinystories.training.parent import read_parent, start_from
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.retention import prune
-from tinystories.training.run_key import training_identity, training_key
-from tinystories.training.schedule import lr_factor
+from tinystories.training.rows import epoch_row, history_row, tokens
+from tinystories.training.run_key import training_identity, training_key, trunk_identity
+from tinystories.training.schedule import warn_of_long_warmup
 from tinystories.training.step import TrainStep
+from tinystories.training.trunk import Trunks, describe_start
 from tinystories.training.validation_slice import is_due, slice_windows
 
 
@@ -51,16 +59,18 @@ def train(params: Params, experiment: str | None) -> None:
     states, identity = paths.training_states(), training_identity(params, data.meta, parent)
     conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
     use_threads(conditions)
+    trunks = Trunks(params, trunk_identity(params, data.meta, parent), conditions)
     with lock_checkpoint(states, training_key(identity, conditions)) as checkpoint, GracefulShutdown() as stop:
         step = TrainStep(params, data.meta.vocab_size, data.train, backend)
-        state = _resume(checkpoint, step)
+        state = _resume(checkpoint, step) or trunks.continue_in(checkpoint, identity, step)
         if state is None:
             state = TrainerState(started=_now(), training=identity, conditions=dict(conditions))
             if parent:
                 start_from(parent, step, data, stop.check)
         if state.ended is None:
             state.environment = {**describe_environment(backend), **conditions}
-            Trainer(params, data, step, checkpoint, state, stop).run(experiment, parent_tags(parent))
+            tags = {**parent_tags(parent), **continued_tags(state.continued)}
+            Trainer(params, data, step, checkpoint, trunks, state, stop).run(experiment, tags)
         else:  # DVC could not record the results: they are written again, byte for byte
             info(
                 f"This training ended at {state.ended}, and its last state is kept: its results are written again from "
@@ -88,6 +98,7 @@ class Trainer:
         data: TrainingData,
         step: TrainStep,
         checkpoint: ResumeCheckpoint,
+        trunks: Trunks,
         state: TrainerState,
         stop: GracefulShutdown,
     ) -> None:
@@ -95,9 +106,10 @@ class Trainer:
         self._data = data
         self._step = step
         self._checkpoint = checkpoint
+        self._trunks = trunks
         self._state = state
         self._stop = stop
-        windows = slice_windows(data.valid, params.model.context_length, params.train)
+        windows = slice_windows(data.valid, params.model.context_length, params.train.batch_size)
         self._validation_slice = torch.from_numpy(windows)
         self._clock = time.monotonic() - state.seconds
         self._saved_at = time.monotonic()
@@ -109,6 +121,7 @@ class Trainer:
         status: Status = "FAILED"
         try:
             self._log_config()
+            self._log_reused()
             self._train()
             state.seconds = time.monotonic() - self._clock
             state.run_id = self._logger.close("FINISHED")
@@ -145,15 +158,23 @@ class Trainer:
         state, environment = self._state, self._state.environment
         info(
             f"{self._step.model.parameter_count():,} parameters, {plural(self._params.train.steps, 'step')} of "
-            f"{plural(self._tokens(1), 'token')} on {environment['device_name']}, {environment['precision']}"
+            f"{plural(tokens(self._params, 1), 'token')} on {environment['device_name']}, {environment['precision']}"
             f"{', compiled' if environment['compiled'] else ''}"
         )
-        if state.step:
-            info(f"Resuming from step {state.step:,}, where this training was stopped.")
-        else:
+        describe_start(state, self._params.train.steps)
+        if state.step == (state.continued.steps if state.continued else 0):
             warn_of_many_passes(self._params, self._data)
+            warn_of_long_warmup(self._params.train)
         if environment["compiled"] and state.step < self._params.train.steps:
             info("Compiling the training step: about a minute the first time, then some seconds.")
+
+    def _log_reused(self) -> None:
+        """Give a new run the rows of the steps that were not trained for it. The logger sends all in one call."""
+        if self._state.continued and self._state.step == self._state.continued.steps:
+            for row in self._state.history:
+                self._logger.log_metrics(row.step, history_metrics(row))
+            for epoch in self._state.epochs:
+                self._logger.log_metrics(epoch.step, epoch_metrics(epoch))
 
     def _train(self) -> None:
         state, train = self._state, self._params.train
@@ -162,6 +183,9 @@ class Trainer:
             while True:
                 if state.step == train.steps_per_epoch * (len(state.epochs) + 1):
                     self._end_epoch()
+                if state.step == self._trunks.end:
+                    self._update_state()
+                    self._trunks.keep(self._checkpoint, self._step.state_dict(), state)
                 if state.step == train.steps:
                     return
                 start = time.monotonic()
@@ -183,26 +207,17 @@ class Trainer:
 
     def _log(self, loss_sum: float, bar: ProgressBar) -> None:
         """Add a row to the history: the mean loss since the row before."""
-        state, train = self._state, self._params.train
+        state, params = self._state, self._params
         steps = state.step - state.last_logged_step
         loss, gradient_norm = loss_sum / steps, self._step.gradient_norm.item()
         self._check_finite("training loss", loss)
         self._check_finite("gradient's norm", gradient_norm)
         slice_loss = None
-        if is_due(state.step, state.last_logged_step, train):  # no signal comes between, so the row has it or is not
+        if is_due(state.step, state.last_logged_step):  # no signal comes between, so the row has it or is not
             slice_loss = self._step.slice_loss(self._validation_slice)
             self._check_finite("validation loss", slice_loss)
-        speed = self._tokens(steps) / max(state.train_seconds - state.last_logged_seconds, 1e-9)
-        row = HistoryRow(
-            step=state.step,
-            tokens=self._tokens(state.step),
-            loss=round(loss, 6),
-            valid_slice_loss=None if slice_loss is None else round(slice_loss, 6),
-            learning_rate=float(f"{train.learning_rate * lr_factor(state.step - 1, train):.6g}"),
-            gradient_norm=float(f"{gradient_norm:.6g}"),
-            tokens_per_second=round(speed, 1),
-            seconds=round(state.train_seconds, 3),
-        )
+        speed = tokens(params, steps) / max(state.train_seconds - state.last_logged_seconds, 1e-9)
+        row = history_row(params, state.step, loss, gradient_norm, slice_loss, speed, state.train_seconds)
         state.history.append(row)
         state.last_logged_step, state.last_logged_seconds = state.step, state.train_seconds
         state.epoch_loss_sum += loss_sum
@@ -215,10 +230,11 @@ class Trainer:
         train = self._params.train
         if not math.isfinite(value) or value > MAX_VALUE:
             self._checkpoint.remove()  # resuming from it would lead here again
+            self._trunks.forget()
             raise UserError(
                 f"the {name} is {value:g} at step {self._state.step:,}; train.learning_rate ({train.learning_rate:g}) "
                 f"or train.embedding_learning_rate ({train.embedding_learning_rate:g}) should be lower, "
-                "or train.warmup longer"
+                "or train.warmup_steps larger"
             )
 
     def _end_epoch(self) -> None:
@@ -228,9 +244,10 @@ class Trainer:
         data = self._data
         valid = self._step.evaluate_loss(data.valid, data.meta.valid.bytes, self._stop.check)
         self._check_finite("validation loss", valid.loss)
-        row = self._epoch_row(number, state.epoch_loss_sum / self._params.train.steps_per_epoch, valid)
+        train_loss, seconds = state.epoch_loss_sum / self._params.train.steps_per_epoch, time.monotonic() - self._clock
+        row = epoch_row(self._params, number, state.step, train_loss, valid, seconds)
         state.epochs.append(row)
-        keep_weights(self._step.model, state, self._checkpoint, self._params.train.epochs)
+        keep_weights(self._step.model, state, self._checkpoint, self._params.train.epochs, self._trunks.needs_epoch)
         state.epoch_loss_sum = 0.0
         write_tables(state)
         self._logger.log_metrics(state.step, epoch_metrics(row))
@@ -261,27 +278,13 @@ class Trainer:
         )
         self._logger.log_text(f"samples/epoch_{epoch}.md", page)
 
-    def _epoch_row(self, number: int, train_loss: float, valid: EvalResult) -> EpochRow:
-        return EpochRow(
-            epoch=number,
-            train_loss=round(train_loss, 6),
-            train_ppl=round(perplexity(train_loss), 4),
-            valid_loss=round(valid.loss, 6),
-            valid_ppl=round(valid.perplexity, 4),
-            valid_bits_per_byte=round(valid.bits_per_byte, 6),
-            step=self._state.step,
-            tokens=self._tokens(self._state.step),
-            seconds=round(time.monotonic() - self._clock, 3),
-        )
-
-    def _tokens(self, steps: int) -> int:
-        return steps * self._params.train.batch_size * self._params.model.context_length
+    def _update_state(self) -> None:
+        self._state.seconds = time.monotonic() - self._clock
+        self._state.run_id = self._logger.run_id or self._state.run_id
 
     def _save(self) -> None:
-        state = self._state
-        state.seconds = time.monotonic() - self._clock
-        state.run_id = self._logger.run_id or state.run_id
-        self._checkpoint.save(self._step.state_dict(), state)
+        self._update_state()
+        self._checkpoint.save(self._step.state_dict(), self._state)
         self._saved_at = time.monotonic()
 
 

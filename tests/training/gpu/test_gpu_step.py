@@ -68,11 +68,11 @@ def test_sync_compute_weights_takes_loaded_weights():
 # Matrices of a head or of some neurons in one program, larger ones in several, tall ones, for which there is no kernel.
 @pytest.mark.parametrize("max_shape", [(64, 512), (16, 512), (8, 8)])
 @pytest.mark.parametrize(
-    "changes", [{}, {"weight_decay": 0.2}, {"gradient_clip": 0.0}, {"warmup": 0.0, "cooldown": 0.0}]
+    "changes", [{}, {"weight_decay": 0.2}, {"gradient_clip": 0.0}, {"warmup_steps": 0, "cooldown": 0.0}]
 )
 def test_gpu_optimizer_updates_as_optimizer(small_params: Params, monkeypatch, changes, max_shape):
     monkeypatch.setattr(muon, "MAX_FUSED_SHAPE", max_shape)
-    train = small_params.train.model_copy(update={"epochs": 1, "steps_per_epoch": 8, "warmup": 0.2, **changes})
+    train = small_params.train.model_copy(update={"epochs": 1, "steps_per_epoch": 8, "warmup_steps": 2, **changes})
     config = ModelConfig(context_length=8, embedding_size=32, layers=2, heads=2)
     model, gpu_model = random_weights(config), random_weights(config)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
