@@ -197,6 +197,8 @@ class Train(_Section):
     precision: Literal["auto", "bf16", "fp32"]
     compile: Literal["auto", "on", "off"]
     deterministic: bool
+    devices: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"]
+    micro_batch_size: BatchSize | Literal["auto"]
     log_every: Count
     save_every: Annotated[float, Field(gt=0, le=1e6)]
     init_from: Parent
@@ -215,6 +217,22 @@ class Train(_Section):
             raise ValueError(
                 f"train.warmup is {self.warmup:g} and train.cooldown is {self.cooldown:g}; "
                 "the two shares of the steps should not exceed 1 together"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        ranks = 1 if self.devices == "auto" else self.devices
+        if self.batch_size % ranks:
+            raise ValueError(
+                f"train.batch_size is {self.batch_size} and train.devices is {ranks}; "
+                "the batch should be a multiple of the devices, because each takes an equal part of it"
+            )
+        micro = 1 if self.micro_batch_size == "auto" else self.micro_batch_size
+        if self.batch_size // ranks % micro:
+            raise ValueError(
+                f"train.micro_batch_size is {micro} and train.batch_size is {self.batch_size}; "
+                f"the micro-batch should divide a device's part of the batch ({self.batch_size // ranks})"
             )
         return self
 

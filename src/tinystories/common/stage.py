@@ -21,9 +21,10 @@ from tinystories.common.urls import shown_address, store_problem
 WORLD_SIZE_VARIABLES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
-def run_stage(main: Callable[[Params], None]) -> None:
+def run_stage(main: Callable[[Params], None], parallel: bool = False) -> None:
     """Run `main` with the parameters of params.yaml. Exit status: 0, 1 after a UserError, 130 or 143 when stopped.
 
+    `parallel`: `main` takes part where this is one of several processes, of torchrun or Slurm.
     Every stage checks MLFLOW_TRACKING_URI too: a mistake in it should not show only after the training.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
@@ -36,7 +37,8 @@ def run_stage(main: Callable[[Params], None]) -> None:
         # hand may outlive its shell.
         exit_with_parent()
     try:
-        _check_processes()
+        if not parallel:
+            _check_processes()
         if by_dvc:
             _check_directories()
         params = load_params()

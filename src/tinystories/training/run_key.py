@@ -23,7 +23,7 @@ CODE = (
 
 # Parameters of `train` that do not decide the result, or whose resolved value is among the conditions.
 # `init_from` is a place; the weights that were there are in the key.
-EXCLUDED = {"device", "precision", "compile", "save_every", "init_from"}
+EXCLUDED = {"device", "precision", "compile", "save_every", "init_from", "devices", "micro_batch_size"}
 
 
 def training_identity(params: Params, meta: TokenMeta, parent: Parent | None = None) -> str:

@@ -24,15 +24,18 @@ from tinystories.tracking.metrics import environment_tags, epoch_metrics, flat_p
 from tinystories.tracking.mlflow_run import Status
 from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
-from tinystories.training.conditions import conditions_to_resume, find_conditions, use_threads
+from tinystories.training.conditions import find_conditions, use_threads
 from tinystories.training.data import TrainingData, open_data, warn_of_many_passes
+from tinystories.training.distributed import choose_ranks
+from tinystories.training.launch import connected, dismiss, follow
+from tinystories.training.other_ranks import choose_conditions, take_over
 from tinystories.training.parent import read_parent, start_from
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.retention import prune
 from tinystories.training.run_key import training_identity, training_key
 from tinystories.training.schedule import lr_factor
-from tinystories.training.step import TrainStep
+from tinystories.training.step import TrainStep, micro_batch_size
 from tinystories.training.validation_slice import is_due, slice_windows
 
 
@@ -49,20 +52,30 @@ def train(params: Params, experiment: str | None) -> None:
         set_determinism()
     backend = choose_backend(params, data.meta.vocab_size)
     tune_malloc()
+    ranks = choose_ranks(params.train, backend.device)
+    if ranks.rank:
+        follow(params, data, backend, ranks)
+        return
+    ranks.share_threads()
+    here = ranks.conditions(params.train, micro_batch_size(params.train, ranks.count))
     states, identity = paths.training_states(), training_identity(params, data.meta, parent)
-    conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
+    here = {**find_conditions(backend, params.model.head_size), **here}
+    conditions, other = choose_conditions(states, identity, here)
     use_threads(conditions)
     with lock_checkpoint(states, training_key(identity, conditions)) as checkpoint, GracefulShutdown() as stop:
-        step = TrainStep(params, data.meta.vocab_size, data.train, backend)
-        state = _resume(checkpoint, step)
+        step = TrainStep(params, data.meta.vocab_size, data.train, backend, ranks)
+        state = _resume(checkpoint, step) or take_over(states, other, checkpoint, conditions, step)
         if state is None:
             state = TrainerState(started=_now(), training=identity, conditions=dict(conditions))
             if parent:
                 start_from(parent, step, data, stop.check)
         if state.ended is None:
             state.environment = {**describe_environment(backend), **conditions}
-            Trainer(params, data, step, checkpoint, state, stop).run(experiment, parent_tags(parent))
-        else:  # DVC could not record the results: they are written again, byte for byte
+            with connected(params, backend, ranks, step, state.step, stop):
+                Trainer(params, data, step, checkpoint, state, stop).run(experiment, parent_tags(parent))
+        else:
+            dismiss(params, backend, ranks, step, stop)
+            # DVC could not record the results: they are written again, byte for byte
             info(
                 f"This training ended at {state.ended}, and its last state is kept: its results are written again from "
                 "that. To train it again: make clean-state, then the same command."
