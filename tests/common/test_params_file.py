@@ -112,6 +112,8 @@ BAD = [
     (put("evaluate.max_bits_per_byte", "0"), ["evaluate.max_bits_per_byte is 0", "greater than 0"]),
     (put("checks.max_mojibake", "-1"), ["checks.max_mojibake is -1", "at least 0"]),
     (put("train.warmup", "1.5"), ["train.warmup is 1.5", "at most 1"]),
+    (put("train.devices", "0"), ["train.devices is 0", "auto or a whole number from 1"]),
+    (put("train.micro_batch_size", "0"), ["train.micro_batch_size is 0", "auto or a whole number from 1"]),
     (put("train.save_every", "0"), ["train.save_every is 0", "greater than 0"]),
     (put("sample.temperature", "0"), ["sample.temperature is 0", "greater than 0"]),
     (put("sample.top_k", "0"), ["sample.top_k is 0", "at least 1"]),
@@ -124,6 +126,8 @@ BAD = [
     # values that do not fit each other
     (put("model.heads", "7"), ["model.embedding_size is 256", "model.heads is 7", "14"]),
     (put("model.embedding_size", "16"), ["model.embedding_size is 16", "model.heads is 16", "32"]),
+    (put("train.devices", "5"), ["train.batch_size is 32", "train.devices is 5", "multiple"]),
+    (put("train.micro_batch_size", "5"), ["train.micro_batch_size is 5", "should divide", "(32)"]),
     (put("train.warmup", "0.6"), ["train.warmup is 0.6", "train.cooldown is 0.5", "not exceed 1"]),
     (
         put("model.layers", "1000").replace("embedding_size: 256", "embedding_size: 65536"),

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,10 +15,12 @@ from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.signals import Stopped
 from tinystories.training import launch
-from tinystories.training.distributed import STORE, choose_ranks
+from tinystories.training import step as step_module
+from tinystories.training.backend import Backend
+from tinystories.training.distributed import ONE_PROCESS, STORE, choose_ranks
 from tinystories.training.launch import Followers
 from tinystories.training.resume import ResumeCheckpoint
-from tinystories.training.step import TrainStep
+from tinystories.training.step import TrainStep, fit_micro_batch
 from tinystories.training.trainer import train
 
 
@@ -26,7 +29,7 @@ def here(workspace: Path) -> Path:
     return workspace
 
 
-def with_ranks(params: Params, devices: int, **changes: object) -> Params:
+def with_ranks(params: Params, devices: int | str, **changes: object) -> Params:
     values = {"devices": devices, "device": "cpu", "save_every": 1e-9, "log_every": 1, "compile": "off", **changes}
     return params.model_copy(update={"train": params.train.model_copy(update=values)})
 
@@ -97,7 +100,7 @@ def test_a_stopped_training_goes_on_with_another_number_of_ranks(params, no_run,
         train(params, None)
     train(with_ranks(params, 1), None)
     assert "another number of ranks (2) and goes on with 1 from step 4" in capsys.readouterr().out
-    assert Run.read().environment.model_extra["ranks"] == "2 to step 4, then 1"
+    assert (Run.read().environment.model_extra or {})["ranks"] == "2 to step 4, then 1"
     assert [row.step for row in HistoryRow.read_table()] == list(range(1, params.train.steps + 1))
 
 
@@ -117,7 +120,8 @@ def test_a_rank_that_dies_or_hangs_ends_all(params, no_run, monkeypatch, followe
         "start": (Followers, "wait_until_ready"), "step": (TrainStep, "step"),
         "save": (ResumeCheckpoint, "save"), "validation": (TrainStep, "evaluate_loss"),
     }[moment]  # fmt: skip
-    method, calls = getattr(kind, name), []
+    method = getattr(kind, name)
+    calls: list[None] = []
 
     def troubled(self, *arguments):
         calls.append(None)
@@ -167,13 +171,13 @@ def test_choose_ranks_refuses_devices_that_are_not_there(params, monkeypatch):
     refused(params, "cuda", "train.devices is 2, but there are 1 GPUs; it should be auto or at most 1")
     refused(params, "mps", "MPS is one device")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    refused(with_ranks(params, 1, devices="auto", batch_size=4), "cuda", "train.batch_size is 4 and there are 3 ranks")
+    refused(with_ranks(params, "auto", batch_size=4), "cuda", "train.batch_size is 4 and there are 3 ranks")
 
 
 def test_choose_ranks_under_torchrun(params, monkeypatch):
     for name, value in {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    auto = with_ranks(params, 1, devices="auto", batch_size=4)
+    auto = with_ranks(params, "auto", batch_size=4)
     refused(auto, "cpu", "WORLD_SIZE is 4, but MASTER_ADDR is not set")
     monkeypatch.setenv(STORE, "file")
     assert choose_ranks(auto.train, torch.device("cpu")).count == 4
@@ -182,3 +186,28 @@ def test_choose_ranks_under_torchrun(params, monkeypatch):
     refused(auto, "cuda", "rank 1 is number 1 on its machine, which has 1 GPUs")
     monkeypatch.setenv("RANK", "4")
     refused(auto, "cpu", "RANK is '4' and WORLD_SIZE is '4'")
+
+
+class FakeStep:
+    """In the place of a step on a GPU, whose memory holds `fits` windows."""
+
+    fits = 1
+
+    def __init__(self, params: Params, *_: object) -> None:
+        self._micro_batch = params.train.micro_batch_size
+
+    def step(self, index: int) -> None:
+        if self._micro_batch == "auto" or self._micro_batch > self.fits:
+            raise torch.OutOfMemoryError
+
+
+def test_a_batch_is_halved_until_it_fits_into_a_gpu(params, monkeypatch, capsys):
+    gpu = Backend(torch.device("cuda"), torch.bfloat16, compiled=False)
+    monkeypatch.setattr(step_module, "TrainStep", FakeStep)
+    monkeypatch.setattr(FakeStep, "fits", 1)
+    fitted = fit_micro_batch(with_ranks(params, 1), 300, np.zeros(100, np.uint16), gpu, ONE_PROCESS)
+    assert fitted.train.micro_batch_size == 1
+    assert "4 windows does not fit into the GPU's memory: it is computed 1 windows at a time" in capsys.readouterr().out
+    monkeypatch.setattr(FakeStep, "fits", 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit_micro_batch(with_ranks(params, 1), 300, np.zeros(100, np.uint16), gpu, ONE_PROCESS)

@@ -6,7 +6,16 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    model_validator,
+)
 
 from tinystories.common.mlflow_limits import MAX_EXPERIMENT_NAME
 from tinystories.common.paths import CHECKPOINT, PARENTS, TOKENIZER
@@ -15,6 +24,7 @@ from tinystories.common.urls import REGISTERED_MODEL, is_address, may_hold_crede
 MAX_VOCAB_SIZE = 65_536  # a token is stored in two bytes
 MIN_VOCAB_SIZE = 257  # 256 bytes and <|endoftext|>
 MAX_PARAMETERS = 10**10  # a training holds four numbers for each: 160 GB
+MAX_BATCH = 1_000_000
 MAX_TOKENS_PER_BATCH = 2**24  # with any vocabulary, more logits than a machine holds
 MLP_MULTIPLE = 64  # of the MLP's hidden size: matrix units like such sizes, and the optimizer takes rows in such groups
 
@@ -71,9 +81,16 @@ def _is_parent(text: str) -> str:
     return text
 
 
+def _auto_or_count(value: Any) -> Any:
+    if value != "auto" and not (type(value) is int and 1 <= value <= MAX_BATCH):
+        raise ValueError(f"should be auto or a whole number from 1 to {MAX_BATCH:,}")
+    return value
+
+
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
-BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
+AutoOrCount = Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 SingleLine = Annotated[str, AfterValidator(_one_line)]
@@ -197,8 +214,8 @@ class Train(_Section):
     precision: Literal["auto", "bf16", "fp32"]
     compile: Literal["auto", "on", "off"]
     deterministic: bool
-    devices: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"]
-    micro_batch_size: BatchSize | Literal["auto"]
+    devices: AutoOrCount
+    micro_batch_size: AutoOrCount
     log_every: Count
     save_every: Annotated[float, Field(gt=0, le=1e6)]
     init_from: Parent

@@ -4,7 +4,8 @@ Rank 0 is the stage as it always is: it alone logs, validates, saves and talks t
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from tinystories.common.errors import UserError, shorten
 from tinystories.common.params import Train
 
 STORE = "TINYSTORIES_RANKS_STORE"  # the file by which ranks that the stage has started find each other
+CAUSE_SECONDS = 3.0  # from an error of a collective to its cause
 # Rank, number of ranks and rank on this machine, as torchrun and Slurm's srun set them.
 _VARIABLES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
 
@@ -40,6 +42,9 @@ class Ranks:
         except RuntimeError as error:
             if "out of memory" in str(error):
                 raise
+            waited_since = time.monotonic()
+            while not (self.failure or self.joined) and time.monotonic() - waited_since < CAUSE_SECONDS:
+                time.sleep(0.02)  # until the thread that watches the others knows which and why
             lines = str(error).splitlines() or [""]
             said = self.failure[0] if self.failure else f"a rank has ended or hangs ({shorten(lines[0], 150)})"
             raise UserError(f"{said}; run again: the training goes on from its last saved state") from None
@@ -49,9 +54,9 @@ class Ranks:
         if self.count > 1 and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, usable_cores() // self.local_count))
 
-    def conditions(self, train: Train, micro_batch: int) -> Mapping[str, int]:
+    def conditions(self, train: Train, micro_batch: int) -> dict[str, str | int | bool | None]:
         """What decides the bits: the ranks and the micro-batch, where there is more than one."""
-        found = {"ranks": self.count} if self.count > 1 else {}
+        found: dict[str, str | int | bool | None] = {"ranks": self.count} if self.count > 1 else {}
         return found | ({"micro_batch_size": micro_batch} if micro_batch * self.count < train.batch_size else {})
 
 

@@ -37,7 +37,7 @@ class FlatGradients:
     def compute(self, tokens: Tensor, targets: Tensor) -> None:
         """Compute this rank's share of the mean. Shapes: (B, T), B this rank's part of the batch."""
         self._flat.zero_()
-        pieces = list(zip(tokens.split(self._micro_batch), targets.split(self._micro_batch), strict=True))
+        pieces = list(zip(*(torch.split(part, self._micro_batch) for part in (tokens, targets)), strict=True))
         for piece in pieces:
             with torch.enable_grad():
                 loss, grads = self._loss_and_grads(*piece)

@@ -82,14 +82,14 @@ class Followers:
             time.sleep(0.02)
 
     def _watch(self) -> None:
-        open_pipes = {process.stdout: index for index, process in enumerate(self._processes)}
+        open_pipes = {process.stdout.fileno(): index for index, process in enumerate(self._processes) if process.stdout}
         said = [b""] * len(self._processes)
         while open_pipes and not self._closing.is_set():
             for pipe in select.select(list(open_pipes), [], [], 0.5)[0]:
                 index = open_pipes[pipe]
-                data = os.read(pipe.fileno(), 4096)
+                data = os.read(pipe, 4096)
                 self._heard[index] = time.monotonic()
-                said[index] = (said[index] + data).replace(b".", b"", -1 if b"!" not in said[index] + data else 0)
+                said[index] += data.lstrip(b".")
                 if READY in said[index]:
                     self._ready.add(index)
                 if not data:
@@ -174,7 +174,7 @@ def connect(backend: Backend, ranks: Ranks, store: Path | None) -> None:
         timeout = max(timeout, timedelta(minutes=10))
     how: dict[str, object] = {"init_method": "env://"}
     if store:
-        how = {"store": dist.FileStore(str(store), ranks.count)}
+        how = {"store": torch._C._distributed_c10d.FileStore(str(store), ranks.count)}
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     name = "nccl" if backend.device.type == "cuda" else "gloo"
     with ranks.failures():
@@ -197,8 +197,8 @@ def share_state(ranks: Ranks, step: TrainStep, first_step: int) -> int:
 
 def follow(params: Params, data: TrainingData, backend: Backend, ranks: Ranks) -> None:
     """Compute this rank's part of each step until the last. Rank 0 does all else."""
-    for number in GracefulShutdown.SIGNALS:  # of torchrun and Slurm, to all ranks: rank 0 ends the training in order
-        signal.signal(number, signal.SIG_IGN)
+    for signal_number in GracefulShutdown.SIGNALS:  # of torchrun and Slurm, to all: rank 0 ends the training in order
+        signal.signal(signal_number, signal.SIG_IGN)
     step = TrainStep(params, data.meta.vocab_size, data.train, backend, ranks)
     store = os.environ.get(STORE)
     if store:

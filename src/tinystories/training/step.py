@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tinystories.common.console import info
 from tinystories.common.params import Params, Train
 from tinystories.inference.loss_eval import EvalResult, evaluate_loss, windows_loss
 from tinystories.model.cpu_kernels import compile_kernels
@@ -180,6 +181,29 @@ def micro_batch_size(train: Train, ranks: int) -> int:
     """Windows computed at once: a rank's whole part of the batch, or train.micro_batch_size."""
     part = train.batch_size // ranks
     return part if train.micro_batch_size == "auto" else min(train.micro_batch_size, part)
+
+
+def fit_micro_batch(params: Params, vocab_size: int, tokens: TokenArray, backend: Backend, ranks: Ranks) -> Params:
+    """Resolve train.micro_batch_size `auto` on a GPU: a rank's part of the batch, halved until a first step fits.
+
+    Errors: out of memory where not even the smallest does.
+    """
+    part = micro = micro_batch_size(params.train, ranks.count)
+    if backend.device.type != "cuda" or params.train.micro_batch_size != "auto":
+        return params
+    while True:
+        train = params.train.model_copy(update={"batch_size": part, "micro_batch_size": micro})
+        try:
+            TrainStep(params.model_copy(update={"train": train}), vocab_size, tokens, backend).step(0)
+            break
+        except torch.OutOfMemoryError:
+            if micro % 2:
+                raise
+            micro //= 2
+        torch.cuda.empty_cache()
+    if micro < part:
+        info(f"A batch of {part} windows does not fit into the GPU's memory: it is computed {micro} windows at a time.")
+    return params.model_copy(update={"train": params.train.model_copy(update={"micro_batch_size": micro})})
 
 
 def _gpu_step(model: GPT, batch_size: int, backend: Backend) -> "GpuStep | None":

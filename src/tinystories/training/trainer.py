@@ -35,7 +35,7 @@ from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_che
 from tinystories.training.retention import prune
 from tinystories.training.run_key import training_identity, training_key
 from tinystories.training.schedule import lr_factor
-from tinystories.training.step import TrainStep, micro_batch_size
+from tinystories.training.step import TrainStep, fit_micro_batch, micro_batch_size
 from tinystories.training.validation_slice import is_due, slice_windows
 
 
@@ -53,6 +53,7 @@ def train(params: Params, experiment: str | None) -> None:
     backend = choose_backend(params, data.meta.vocab_size)
     tune_malloc()
     ranks = choose_ranks(params.train, backend.device)
+    params = fit_micro_batch(params, data.meta.vocab_size, data.train, backend, ranks)
     if ranks.rank:
         follow(params, data, backend, ranks)
         return
