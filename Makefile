@@ -6,6 +6,7 @@
 # make lint         environment, then formatting, style and types
 # make bench        environment, then the benchmarks on the machine at hand: half an hour on two cores
 # make bench-gpu    the same and more on a machine with an NVIDIA GPU, in 8 minutes (benchmarks/README.md)
+# make experiments  DVC's experiments, the best first: what differs, and three metrics; ARGS=-A for those of all commits
 # make state        the saved states of trainings, from which they resume; make clean-state frees the finished ones
 # make record       the MLflow runs of all commits and experiments again, from git and DVC's cache
 # make torture      environment, then 100 kills at all kill points of the pipeline; ARGS="--kills 20 --seed 1" for others
@@ -30,7 +31,7 @@ SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size
 QUICKSTART := data.source=embedded data.embedded.stories=20000 \
 	data.files.train=data/own/train data.files.valid=data/own/valid
 
-.PHONY: quickstart mytext test test-fast reproduce lint bench bench-gpu state clean-state record torture check \
+.PHONY: quickstart mytext test test-fast reproduce lint bench bench-gpu experiments state clean-state record torture check \
 	check-files check-reference
 
 quickstart: check $(VENV)/.installed
@@ -91,6 +92,15 @@ bench: $(VENV)/.installed-bench
 # Such a machine may have PyTorch and little else, and no network: without an environment here, its own Python does.
 bench-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
+
+# Names, parameters and three metrics stay. Some metrics of data.json begin as parameters do. In a narrow terminal DVC
+# would leave out what does not fit; its pager scrolls to the right.
+METRICS := valid_loss|valid_bits_per_byte|seconds
+COUNTS := stories|words|bytes|p\d|shortest|longest
+SHOWN := Exp|seed|(data|tokenizer|checks|model|train|evaluate|sample)\.(?!$(COUNTS))|$(METRICS)
+experiments: check $(VENV)/.installed
+	@$(RUN) COLUMNS=250 dvc exp show --only-changed --drop '(?!$(SHOWN))' \
+		--sort-by reports/evaluate.json:valid_bits_per_byte $(ARGS)
 
 state: $(VENV)/.installed
 	@$(BIN)/python -m tinystories state

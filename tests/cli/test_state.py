@@ -8,19 +8,10 @@ import pytest
 from filelock import FileLock
 
 from tests.support.repository import ROOT
-from tests.support.saved_states import save_one
+from tests.support.saved_states import keys, parent, save_one
 from tinystories.cli.main import main
-from tinystories.training.retention import saved_trainings
 
-
-@pytest.fixture
-def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    return tmp_path / ".state/train"
-
-
-def keys(parent: Path) -> list[str]:
-    return [saved.key for saved in saved_trainings(parent)]
+__all__ = ["parent"]
 
 
 def test_main_lists_and_frees(parent, capsys):

@@ -128,7 +128,7 @@ def test_corrupted_json_of_a_run(run, path, data):
     for what, read in (
         ("report", lambda: write_report(load_params())),
         ("HTML", lambda: write_html_report(load_params())),
-        ("run data", read_run_data),
+        ("run data", lambda: read_run_data("best")),
     ):
         with reading(f"{path}, {what}"):
             read()
@@ -152,7 +152,7 @@ def test_damaged_tables(run, kind, data):
     whole = path.read_bytes()
     path.write_bytes(data.draw(corrupted(whole)))
     with reading(f"{path}, run data"):
-        read_run_data()
+        read_run_data("last")
     with reading(f"{path}, table"):
         table = kind.read_table()
         assert len(table) == len(read_csv(path, "train"))

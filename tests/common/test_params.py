@@ -17,6 +17,7 @@ CONTRACT = """
     train.batch_size train.epochs train.steps_per_epoch train.learning_rate train.device train.precision train.compile
     sample.top_k sample.temperature sample.max_new_tokens sample.prompts
     mlflow.experiment mlflow.tracking_uri
+    publish.model
 """.split()
 
 
@@ -95,6 +96,7 @@ GOOD = [
     ("mlflow.experiment", "off", "off"),  # as DVC writes it for -S mlflow.experiment=off
     ("mlflow.experiment", "'0200'", "0200"),
     ("mlflow.tracking_uri", "https://example.org", "https://example.org"),
+    ("publish.model", "best", "best"),
 ]
 
 

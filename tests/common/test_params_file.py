@@ -120,6 +120,7 @@ BAD = [
     (put("data.files.held_out", "0.6"), ["data.files.held_out is 0.6", "at most 0.5"]),
     # no such choice
     (put("data.source", "openai"), ["data.source is 'openai'", "'tinystories', 'embedded' or 'files'"]),
+    (put("publish.model", "first"), ["publish.model is 'first'", "'last' or 'best'"]),
     (put("data.tinystories.edition", "v3"), ["data.tinystories.edition is 'v3'", "'v2' or 'v1'"]),
     (put("train.device", "tpu"), ["train.device is 'tpu'", "'auto', 'cuda', 'mps' or 'cpu'"]),
     (put("evaluate.precision", "auto"), ["evaluate.precision is 'auto'", "'bf16' or 'fp32'"]),

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.support.device_errors import CUDA_MEMORY, DEVICE_ERRORS
 from tests.support.wrong_inputs import TOKENS, Cases, flip_a_bit, refuses, replace_tokenizer
 from tinystories.common import paths
-from tinystories.common.artifacts import EpochIndex
+from tinystories.common.artifacts import EpochIndex, Evaluation
 from tinystories.common.errors import UserError
 from tinystories.common.params import ModelConfig, Params
 from tinystories.evaluation import evaluate as module
@@ -26,7 +26,7 @@ def here(workspace: Path, random_model: Callable[..., GPT]) -> Path:
     """The current directory with token files, a checkpoint, and the weights after two of the three epochs before."""
     for number, directory in enumerate((paths.CHECKPOINT, paths.epoch_checkpoint(1), paths.epoch_checkpoint(3))):
         save_checkpoint(random_model(seed=number), paths.TOKENIZER, directory)
-    EpochIndex(epochs=[1, 3, 4]).write()
+    EpochIndex(epochs=[1, 3, 4], best=4).write()
     return workspace
 
 
@@ -106,7 +106,47 @@ def test_evaluate_refuses_an_epoch_with_a_flipped_bit(small_params: Params):
     refuses(lambda: evaluate(small_params), "altered since train wrote it")
 
 
-@pytest.mark.parametrize("text", ['{"epochs": []}', '{"epochs": [0]}', '{"epochs": "1"}', "{}", ""])
+def publishing(params: Params, model: str) -> Params:
+    return params.model_copy(update={"publish": params.publish.model_copy(update={"model": model})})
+
+
+def test_evaluate_has_the_best_epoch_beside_the_last(small_params: Params, random_model, tokenizer):
+    """Its samples and its limit are those of the model to publish."""
+    evaluate(small_params)
+    same = Evaluation.read()
+    assert (same.best_epoch, same.best_valid_loss) == (4, same.valid_loss)
+    assert same.of("best").model_dump() == same.model_dump()
+    samples = paths.FINAL_SAMPLES.read_text()
+    save_checkpoint(random_model(seed=2), paths.TOKENIZER, paths.BEST)
+    EpochIndex(epochs=[1, 3, 4], best=3).write()
+    evaluate(small_params)
+    both = Evaluation.read()
+    assert (both.valid_loss, both.best_epoch) == (same.valid_loss, 3)
+    assert both.best_valid_loss != same.valid_loss
+    assert both.of("best").valid_bits_per_byte == both.best_valid_bits_per_byte
+    assert paths.FINAL_SAMPLES.read_text() == samples
+    evaluate(publishing(small_params, "best"))
+    assert Evaluation.read() == both
+    best = render_samples(random_model(seed=2), tokenizer, small_params.sample, small_params.seed, "Final samples")
+    assert paths.FINAL_SAMPLES.read_bytes().decode() == best
+    assert paths.epoch_samples(4).read_text().partition("\n")[2] == samples.partition("\n")[2]
+
+    figures = {"last": both.valid_bits_per_byte, "best": both.best_valid_bits_per_byte}
+    better, worse = sorted(figures, key=lambda model: figures[model])
+    limit = {"max_bits_per_byte": figures[better]}
+    limited = small_params.model_copy(update={"evaluate": small_params.evaluate.model_copy(update=limit)})
+    evaluate(publishing(limited, better))
+    refuses(lambda: evaluate(publishing(limited, worse)), "^evaluate.max_bits_per_byte is ")
+
+
+def test_evaluate_refuses_a_damaged_best_epoch(small_params: Params, random_model):
+    save_checkpoint(random_model(seed=2), paths.TOKENIZER, paths.BEST)
+    flip_a_bit(paths.BEST / "model.safetensors")
+    EpochIndex(epochs=[1, 3, 4], best=3).write()
+    refuses(lambda: evaluate(small_params), "models/best/model.safetensors: .*altered since train wrote it")
+
+
+@pytest.mark.parametrize("text", ['{"epochs": [], "best": 1}', '{"epochs": [1]}', '{"epochs": "1"}', "{}", ""])
 def test_evaluate_refuses_an_index_of_another_form(no_scoring, small_params: Params, text):
     paths.EPOCH_INDEX.write_text(text)
     refuses(lambda: evaluate(small_params), "models/epochs/index.json: ")

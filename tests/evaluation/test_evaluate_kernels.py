@@ -29,7 +29,7 @@ def test_evaluate_uses_cpp_kernels_unless_compile_is_off(
     paths.CHECKPOINT.parent.mkdir(exist_ok=True)
     save_checkpoint(model, paths.TOKENIZER, paths.CHECKPOINT)
     save_checkpoint(model, paths.TOKENIZER, paths.epoch_checkpoint(1))
-    EpochIndex(epochs=[1, 2]).write()
+    EpochIndex(epochs=[1, 2], best=2).write()
     dtypes, decoders = [], []
 
     def evaluate_loss(model, *arguments):

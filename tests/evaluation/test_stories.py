@@ -92,7 +92,7 @@ def test_real_stories_are_spaced_and_cut():
 def params(small_params: Params, random_model) -> Params:
     paths.CHECKPOINT.parent.mkdir(exist_ok=True)
     save_checkpoint(random_model(), paths.TOKENIZER, paths.CHECKPOINT)
-    EpochIndex(epochs=[1]).write()
+    EpochIndex(epochs=[1], best=1).write()
     return small_params
 
 

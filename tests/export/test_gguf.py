@@ -131,7 +131,7 @@ def test_export_gguf_refuses_tokenizer_of_another_model(checkpoint, tokenizer_fi
     for path in checkpoint.iterdir():
         (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model" / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
-    with pytest.raises(UserError, match=r"tokenizer.json: 300 entries, but the model has 600"):
+    with pytest.raises(UserError, match=r"model: tokenizer.json has 300 entries, the model 600; they are not of one"):
         export_gguf(tmp_path / "model", tmp_path / "model.gguf")
 
 

@@ -200,7 +200,7 @@ def test_serve_refuses_what_is_no_model(tmp_path, name, data, words, monkeypatch
     if data is not None:
         (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=words) as caught:
-        serve(tmp_path / name, "127.0.0.1", free_port())
+        serve(str(tmp_path / name), "127.0.0.1", free_port())
     assert len(str(caught.value).splitlines()) == 1
     assert not list(tmp_path.glob("tinystories-*"))
 
@@ -208,7 +208,7 @@ def test_serve_refuses_what_is_no_model(tmp_path, name, data, words, monkeypatch
 def test_serve_names_missing_extra(checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(UserError, match=r"xllamacpp is not installed; pip install .*\[serve\]"):
-        serve(checkpoint, "127.0.0.1", free_port())
+        serve(str(checkpoint), "127.0.0.1", free_port())
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http"])

@@ -134,12 +134,24 @@ def test_dvc_reruns_the_stages_of_an_edit(finished: Repository, name: str) -> No
     assert status == {stage: [{"changed deps": {folder: "modified"}}] for stage in RERUN[name]}
 
 
+def test_no_training_depends_on_what_is_published() -> None:
+    def names(stage: str) -> list[str]:
+        return [name for name in STAGES[stage].get("params", []) if isinstance(name, str)]
+
+    assert [stage for stage in ORDER if "publish" in names(stage)] == ["evaluate"]  # those after it have all
+
+
+def path_of(out: str | dict[str, Any]) -> str:
+    """An output stands as its path, or by its path with what else is said of it."""
+    return next(iter(out)) if isinstance(out, dict) else out
+
+
 @pytest.mark.parametrize("stage", ORDER)
 def test_data_deps_are_earlier_outputs(stage: str) -> None:
     before = {"data/own/parent"}
     for earlier in ORDER[: ORDER.index(stage)]:
         for kind in ("outs", "metrics", "plots"):
-            before |= set(STAGES[earlier].get(kind, []))
+            before |= set(map(path_of, STAGES[earlier].get(kind, [])))
     data = {dep for dep in STAGES[stage]["deps"] if dep.split("/")[0] in ("data", "models", "reports")}
     assert data <= before
 
@@ -148,7 +160,7 @@ def test_gitignore_covers_outputs_and_their_parts() -> None:
     """Else `dvc exp run` would find a repository with untracked files, and `git add .` take them in."""
     kinds = ("outs", "metrics", "plots")
     listed = [out for stage in STAGES.values() for kind in kinds for out in stage.get(kind, [])]
-    outs = [Path(next(iter(out)) if isinstance(out, dict) else out) for out in listed]
+    outs = [Path(path_of(out)) for out in listed]
     written = [str(path) for out in outs for path in (out, out.with_name(f".{out.name}.part"))]
     command = ["git", "check-ignore", "--no-index", "--stdin"]
     done = subprocess.run(command, cwd=ROOT, input="\n".join(written), capture_output=True, text=True)

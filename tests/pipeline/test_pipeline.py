@@ -28,7 +28,7 @@ def test_repro_writes_every_file(finished: Repository) -> None:
         "data/raw/train.txt", "data/raw/valid.txt", "data/raw/manifest.json", "data/tokenizer/tokenizer.json",
         "data/tokens/train.bin", "data/tokens/valid.bin", "data/tokens/meta.json", "models/checkpoint/config.json",
         "models/checkpoint/model.safetensors", "models/checkpoint/tokenizer.json", "models/run.json",
-        "models/epochs/index.json",
+        "models/best/model.safetensors", "models/epochs/index.json",
         "reports/data.json", "reports/history.csv", "reports/epochs.csv", "reports/samples/epoch_1.md",
         "reports/samples/final.md", "reports/train.json", "reports/evaluate.json", "reports/stories.json",
         "reports/plot.png", "reports/report.md", "reports/report.html", "reports/model_card.md", "mlflow.db",
@@ -59,8 +59,9 @@ def test_figures_agree_with_mlflow(finished: Repository) -> None:
         finished.only_run(),
     )
     row = pd.read_csv(finished.path / "reports/epochs.csv").iloc[-1]
-    assert train["valid_loss"] == row["valid_loss"] == run.data.metrics["epoch/valid_loss"]
-    assert evaluation["valid_loss"] == pytest.approx(train["valid_loss"], abs=1e-4)  # fp32 both, other batch sizes
+    assert train["train_loss"] == row["train_loss"]
+    assert row["valid_loss"] == run.data.metrics["epoch/valid_loss"]
+    assert evaluation["valid_loss"] == pytest.approx(row["valid_loss"], abs=1e-4)  # fp32 both, other batch sizes
     assert evaluation["valid_ppl"] == pytest.approx(math.exp(evaluation["valid_loss"]), abs=1e-3)
     meta = finished.read("data/tokens/meta.json")["valid"]
     bits = evaluation["valid_loss"] * (meta["tokens"] - 1) / meta["bytes"] / math.log(2)
@@ -114,12 +115,14 @@ def test_parameter_reruns_stages(finished: Repository, changes: dict[str, Any], 
 
 def test_dvc_shows_metrics_and_plots(finished: Repository) -> None:
     metrics = json.loads(finished.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    assert metrics["reports/train.json"]["data"]["valid_loss"] == finished.read("reports/train.json")["valid_loss"]
+    assert metrics["reports/train.json"]["data"]["train_loss"] == finished.read("reports/train.json")["train_loss"]
     assert metrics["reports/evaluate.json"]["data"]["valid_bits_per_byte"] > 0
     assert metrics["reports/stories.json"]["data"]["real"]["stories"] == 2
+    names = [name for file in metrics.values() for name in file["data"]]
+    assert len(set(names) - {"train", "valid"}) == len(names) - 2 > 15, "each metric stands in one file"
     output = finished.run("dvc", "plots", "show", "--out", "plots", "--json")
     plots = json.loads(output)["data"]
-    assert {"Loss", "Learning rate", "reports/plot.png"} <= set(plots)
+    assert set(plots) == {"Learning rate", "reports/history.csv", "reports/epochs.csv", "reports/plot.png"}
     shutil.rmtree(finished.path / "plots", ignore_errors=True)
 
 
@@ -152,7 +155,7 @@ def test_stopped_training_resumes_identically(repository: Repository, number: si
     for name in (
         "models/checkpoint/model.safetensors", "models/epochs/epoch_1/model.safetensors", "models/epochs/index.json",
         "reports/samples/epoch_1.md", "reports/samples/epoch_2.md", "reports/evaluate.json",
-        "reports/stories.json",
+        "reports/stories.json", "models/best/model.safetensors",
     ):  # fmt: skip
         assert (repository.path / name).read_bytes() == (unstopped.path / name).read_bytes(), name
     for name in ("history", "epochs"):

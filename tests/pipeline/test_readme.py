@@ -125,7 +125,6 @@ def stand_in(repository: Repository, port: int) -> None:
         "PYTEST_ADDOPTS": "-q -p no:cacheprovider tests/training/test_schedule.py",
         "MLFLOW_PORT": str(port),
         "MLFLOW_WORKERS": "1",
-        "COLUMNS": "300",  # else `dvc exp show`, without a pager here, leaves out columns
     }
     repository.environment["PATH"] = os.environ["PATH"]  # without the environment, until it is activated
     repository.environment.pop("PYTHONPATH", None)
@@ -225,14 +224,22 @@ def test_all_commands_work_in_order(walked: tuple[Repository, dict[str, str]]) -
     repository, said = walked
     assert "No file hash info" not in "".join(said.values())
     assert not [command for command, output in said.items() if "warning:" in output and "passes" not in output]
-    show = next(output for command, output in said.items() if command.startswith("dvc exp show"))
-    assert {"valid_loss", "train.epochs", "train.learning_rate", "model.layers"} <= set(re.findall(r"[\w.]+", show))
-    assert not re.search("train_loss|seconds|tokens|train.batch_size|stages/", show)
+    show = next(output for command, output in said.items() if command == "make experiments")
+    shown = {"valid_loss", "valid_bits_per_byte", "seconds", "train.epochs", "train.learning_rate", "model.layers"}
+    assert shown <= set(re.findall(r"[\w.]+", show))
+    assert not re.search("train_loss|startup|tokens|train.batch_size|stages/", show)
     assert "Updated" in said["git checkout params.yaml"]
     parameters = [run.data.params for run in repository.runs()]
     varied = {name for name in parameters[0] if len({values[name] for values in parameters}) > 1}
     assert {"data.source", "data.files.train", "train.epochs", "train.learning_rate", "model.layers"} <= varied
-    assert (repository.path / "reports/dvc_plots/index.html").exists()
+    page = (repository.path / "reports/dvc_plots/index.html").read_text()
+    assert page.count("vegaEmbed('#") == 3 and "<script src" not in page, "the charts need no network"
+    table = said["tinystories compare"]
+    assert {"#", "run", "bits/byte", "epochs", "learning_rate", "layers"} <= set(table.split()), table
+    names = set(re.findall(r"\[([\w-]+)\]", show))  # DVC's experiments
+    again = names - {run.info.run_name for run in repository.runs()}
+    assert len(names) >= 5 and len(again) == 1, "each its own run, but model.layers=2, which was trained before"
+    assert {"reports/compare.png", "reports/compare.html"} <= set(re.findall(r"[\w./]+", table))
 
 
 @pytest.mark.slow

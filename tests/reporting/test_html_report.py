@@ -4,14 +4,13 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support.curves import tables
 from tests.support.fuzz import fuzz
+from tests.support.html_page import HOSTILE, Page
 from tests.support.report_files import sample_page, write_run
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, Evaluation, HistoryRow, Manifest, Run
@@ -21,42 +20,6 @@ from tinystories.reporting.html_report import visible, write_html_report
 from tinystories.reporting.markdown import flatten
 from tinystories.reporting.report import loss_rows
 from tinystories.reporting.stories import judgement
-
-VOID = {"meta", "br", "hr", "img", "link", "input", "base", "wbr"}
-
-
-class Page(HTMLParser):
-    """A parsed page. It fails where a tag is not closed, or another one is."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.texts: list[str] = []  # of each tag, without those of the tags in it
-        self.open: list[int] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.texts.append("")
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(len(self.tags) - 1)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.tags[self.open.pop()] == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.texts[self.open[-1]] += data
-
-    def all(self, tag: str) -> list[str]:
-        return [text for name, text in zip(self.tags, self.texts, strict=True) if name == tag]
-
-    def get(self, name: str) -> list[str | None]:
-        return [value for key, value in self.attributes if key == name]
 
 
 def page(params: Params) -> Page:
@@ -83,6 +46,16 @@ def test_write_html_report_has_every_figure(run, params):
     assert f"loss {Evaluation.read().valid_loss:.4f}, perplexity 3.44, 0.4322 bits per byte" in text
     StoryFigures().write()
     assert "judged" not in "".join(page(params).all("h2"))
+
+
+def test_write_html_report_is_headed_by_the_published_model(run, params):
+    best = {"best_epoch": 1, "best_valid_loss": 1.2, "best_valid_ppl": 3.3201, "best_valid_bits_per_byte": 0.42}
+    Evaluation.read().model_copy(update=best).write()
+    for model, loss in (("last", "1.2346"), ("best", "1.2000")):
+        write_html_report(params.model_copy(update={"publish": params.publish.model_copy(update={"model": model})}))
+        text = paths.REPORT_HTML.read_text()
+        assert f"<div><dt>validation loss</dt><dd>{loss}</dd></div>" in text
+        assert f"is the model of epoch {1 if model == 'best' else 2}." in text
 
 
 def test_write_html_report_shows_epochs_side_by_side(tmp_path, monkeypatch, params):
@@ -128,11 +101,6 @@ def test_write_html_report_needs_nothing_else(run, params):
         assert f"{kind}-src 'sha256-{digest}'" in policy
     history = [[row.step, row.tokens, round(row.loss, 4)] for row in HistoryRow.read_table()]
     assert [row[:3] for row in json.loads(data)["rows"]] == history
-
-
-HOSTILE = st.text(
-    st.characters(codec="utf-8") | st.sampled_from("<>&\"'/`\x00\x1b\x7f\r\u2028\u202e\u2066\u200f龙"), max_size=40
-) | st.sampled_from(["</script><script>alert(1)</script>", "<!--", "]]>", "{{ 1 }}{% raw %}", "&amp;&#60;", "\\x1b"])
 
 
 @pytest.fixture

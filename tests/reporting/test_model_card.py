@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tinystories.common import paths
-from tinystories.common.artifacts import Manifest, Parent, Run
+from tinystories.common.artifacts import Evaluation, Manifest, Parent, Run
 from tinystories.common.params import Params
 from tinystories.reporting.model_card import write_model_card
 
@@ -29,6 +29,16 @@ def test_write_model_card_has_what_a_user_needs(run, params):
     ):
         assert part in text
     assert "secret" not in text
+
+
+def test_write_model_card_is_of_the_published_model(run, params):
+    best = {"best_epoch": 1, "best_valid_loss": 1.2, "best_valid_ppl": 3.3201, "best_valid_bits_per_byte": 0.42}
+    Evaluation.read().model_copy(update=best).write()
+    assert "Validation loss 1.2346, perplexity 3.44, 0.4322 bits per byte. It saw 163,840 tokens" in card(params)
+    text = card(params.model_copy(update={"publish": params.publish.model_copy(update={"model": "best"})}))
+    assert "Validation loss 1.2000, perplexity 3.32, 0.4200 bits per byte. It saw 81,920 tokens in 20 steps:" in text
+    assert "this is epoch 1, which had the lowest validation loss; the training went on to 163,840 tokens" in text
+    assert 'pipeline("text-generation", "models/best")' in text
 
 
 def test_write_model_card_names_the_parent(run, params):

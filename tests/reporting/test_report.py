@@ -4,7 +4,7 @@ import re
 
 from tests.support.report_files import epoch_rows, sample_page, write_run
 from tinystories.common import paths
-from tinystories.common.artifacts import HistoryRow, Manifest, Run
+from tinystories.common.artifacts import Evaluation, HistoryRow, Manifest, Run
 from tinystories.common.params import Params
 from tinystories.common.story_figures import StoryFigures
 from tinystories.reporting.report import loss_table, run_title, write_report
@@ -42,6 +42,20 @@ def test_write_report_has_every_figure(run, params):
         assert part in text
     assert text.count("| second section |") == 2  # of each epoch
     assert "abab" * 4 not in text
+
+
+def test_write_report_names_the_best_epoch(run, params):
+    assert "bits per byte. No epoch before had a lower validation loss.\n" in report(params)
+    best = {"best_epoch": 1, "best_valid_loss": 1.2, "best_valid_ppl": 3.3201, "best_valid_bits_per_byte": 0.42}
+    Evaluation.read().model_copy(update=best).write()
+    text = report(params)
+    figures = "loss 1.2000, perplexity 3.32, 0.4200 bits per byte"
+    assert f"Epoch 1 had the lowest: {figures}; its weights are in models/best." in text
+    assert "is the model of epoch 2.\n" in text and text.count("**Validation loss 1.2346") == 1
+    published = params.model_copy(update={"publish": params.publish.model_copy(update={"model": "best"})})
+    text = report(published)
+    assert f"**Validation {figures}, after epoch 1.**" in text and "is the model of epoch 1.\n" in text
+    assert 'from_pretrained("models/best")' in text
 
 
 def test_write_report_shows_the_checks(run, params):

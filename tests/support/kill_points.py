@@ -59,7 +59,12 @@ KILL_POINTS = (  # in the pipeline's order
     KillPoint("validating", "train", "loss_eval.py:evaluate_loss loss_eval.py:_windows loss_eval.py:windows_loss", 60),
     KillPoint("sampling", "train", "generate.py:generate decoder.py:decode_step samples.py:render_samples", 60),
     KillPoint("logging to MLflow", "train", "mlflow_store.py:create_database" + STORE, 80, slow="trainer.py:_log"),
-    KillPoint("keeping an epoch's weights", "train", "trainer.py:_end_epoch checkpoint.py:save_checkpoint", 40),
+    KillPoint(
+        "keeping an epoch's weights",
+        "train",
+        "trainer.py:_end_epoch kept_epochs.py:keep_weights checkpoint.py:save_checkpoint",
+        40,
+    ),
     KillPoint("writing results", "train", f"{RESULTS} checkpoint.py:save_checkpoint", 90, again=True),
     KillPoint("results written", "train", f"{ENDING} threading.py:_shutdown", 10, again=True),
     KillPoint("DVC hashes results", "dvc", HASHING, 60, after="models/run.json", again=True),

@@ -75,7 +75,7 @@ def files(tmp_path, monkeypatch):
     CORPUS.write()
     EVALUATION.write()
     JUDGED.write()
-    EpochIndex(epochs=[2]).write()
+    EpochIndex(epochs=[2], best=2).write()
     TRAIN_METRICS.write()
     Manifest(
         source="embedded",

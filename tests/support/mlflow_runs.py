@@ -30,9 +30,12 @@ EPOCHS = [
              valid_bits_per_byte=1.4 / e, step=50 * e, tokens=3200 * e, seconds=5.0 * e)
     for e in (1, 2)
 ]  # fmt: skip
-EVALUATION = Evaluation(valid_loss=2.25, valid_ppl=9.49, valid_bits_per_byte=0.7, valid_tokens=1000)
+EVALUATION = Evaluation(
+    valid_loss=2.25, valid_ppl=9.49, valid_bits_per_byte=0.7, valid_tokens=1000,
+    best_epoch=2, best_valid_loss=2.25, best_valid_ppl=9.49, best_valid_bits_per_byte=0.7,
+)  # fmt: skip
 TRAIN_METRICS = TrainMetrics(
-    train_loss=3.25, train_ppl=665.1, valid_loss=2.25, valid_ppl=90.0, valid_bits_per_byte=0.7, steps=100, tokens=6400,
+    train_loss=3.25, train_ppl=665.1, steps=100, tokens=6400,
     parameters=10_000, tokens_per_second=4050.0, startup_seconds=1.0, seconds=10.0,
 )  # fmt: skip
 SECRETS = ("hunter2", "t0ken", "somebody")
@@ -115,6 +118,8 @@ def assert_complete_and_single(client, run_id):
         assert points(client, run_id, f"epoch/{column}") == [(row.step, getattr(row, column)) for row in EPOCHS]
     for column in ("valid_loss", "valid_ppl", "valid_bits_per_byte"):
         assert points(client, run_id, f"final/{column}") == [(100, getattr(EVALUATION, column))]
+        assert points(client, run_id, f"best_{column}") == [(100, getattr(EVALUATION, f"best_{column}"))]
+    assert points(client, run_id, "best_epoch") == [(100, 2)]
     for column in ("overlap", "duplicates", "cut_stories", "mojibake"):
         assert points(client, run_id, f"data/{column}") == [(100, getattr(CORPUS, column))]
     assert points(client, run_id, "stories/real/distinct_3") == [(100, REAL.distinct_3)]

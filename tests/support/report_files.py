@@ -79,11 +79,13 @@ def write_run(epochs: int) -> None:
     tokens = TokenFile(tokens=500_000, stories=2_345, bytes=1_950_000, sha256="ef" * 32)
     TokenMeta(vocab_size=4096, tokenizer_sha256="12" * 32, train=tokens, valid=tokens).write()
     CORPUS.write()
-    Evaluation(valid_loss=1.23456, valid_ppl=3.4368, valid_bits_per_byte=0.43217, valid_tokens=4_999).write()
+    Evaluation(
+        valid_loss=1.23456, valid_ppl=3.4368, valid_bits_per_byte=0.43217, valid_tokens=4_999,
+        best_epoch=epochs, best_valid_loss=1.23456, best_valid_ppl=3.4368, best_valid_bits_per_byte=0.43217,
+    ).write()  # fmt: skip
     JUDGED.write()
     TrainMetrics(
-        train_loss=1.3, train_ppl=math.exp(1.3), valid_loss=1.23456, valid_ppl=3.4368, valid_bits_per_byte=0.43217,
-        steps=40, tokens=163_840, parameters=8_912_345,
+        train_loss=1.3, train_ppl=math.exp(1.3), steps=40, tokens=163_840, parameters=8_912_345,
         tokens_per_second=3_912.6, startup_seconds=83.2, seconds=3_725.0,
     ).write()  # fmt: skip
     Run(
@@ -97,7 +99,7 @@ def write_run(epochs: int) -> None:
     HistoryRow.write_table(history_rows(19))
     EpochRow.write_table(epoch_rows(epochs))
     paths.SAMPLES.mkdir(parents=True)
-    EpochIndex(epochs=epochs_with_samples(epochs)).write()
+    EpochIndex(epochs=epochs_with_samples(epochs), best=epochs).write()
     for epoch in epochs_with_samples(epochs):
         page = sample_page(f"Samples after epoch {epoch}", "Once.", [f"Story of epoch {epoch}.", "second section"])
         (paths.SAMPLES / f"epoch_{epoch}.md").write_text(page)

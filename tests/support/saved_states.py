@@ -4,11 +4,13 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
 from tinystories.common.artifacts import HistoryRow
 from tinystories.training.resume import TrainerState, lock_checkpoint
+from tinystories.training.retention import saved_trainings
 
 ROW = HistoryRow(
     step=1, tokens=128, loss=2.0, learning_rate=1e-05, gradient_norm=0.1, tokens_per_second=4096.0, seconds=0.0
@@ -58,3 +60,14 @@ def save_one(parent: Path, key: str, age: int, ended: str | None = "now", number
         checkpoint.save({"weights": torch.zeros(numbers)}, TrainerState(started="then", ended=ended, step=1234))
     for path in (parent / key).rglob("*"):
         os.utime(path, (time.time() - age,) * 2)
+
+
+@pytest.fixture
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the states are of a repository in `tmp_path`."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path / ".state/train"
+
+
+def keys(parent: Path) -> list[str]:
+    return [saved.key for saved in saved_trainings(parent)]

@@ -1,5 +1,6 @@
 """The registry's champion: publishing registers each model once, and the better one on the same stories wins."""
 
+import hashlib
 import json
 import re
 import threading
@@ -8,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.mlflow_runs import EVALUATION, change_run_file, client_of
+from tests.support.mlflow_runs import EVALUATION, change_params, change_run_file, client_of
 from tinystories.common import paths
-from tinystories.common.artifacts import Manifest
+from tinystories.common.artifacts import EpochIndex, Manifest
 from tinystories.common.params_file import load_params
 from tinystories.publishing.publish import publish
 from tinystories.tracking import champion
@@ -33,6 +34,36 @@ def publish_another(root: Path, number: int, bits: float, validation: str = "b")
 
 def champion_of(root: Path) -> str:
     return str(client_of(root).get_model_version_by_alias(NAME, "champion").version)
+
+
+@pytest.fixture
+def best_was_first(files: Path) -> None:
+    """The first of the two epochs was the best."""
+    EpochIndex(epochs=[2], best=1).write()
+    best = {"best_epoch": 1, "best_valid_loss": 2.0, "best_valid_bits_per_byte": 0.6}
+    EVALUATION.model_copy(update=best).write()
+    paths.BEST.mkdir(parents=True)
+    (paths.BEST / "config.json").write_text("{}")
+    (paths.BEST / "model.safetensors").write_text("the best weights")
+
+
+@pytest.mark.parametrize(
+    ("model", "epoch", "weights", "bits"), [("last", 2, "weights", 0.7), ("best", 1, "the best weights", 0.6)]
+)
+def test_publish_model_chooses_which_is_registered(root, best_was_first, model, epoch, weights, bits):
+    change_params("model: last ", f"model: {model} ")
+    run_id = publish(load_params(), root)
+    client = client_of(root)
+    version = client.get_model_version(NAME, champion_of(root))
+    assert version.tags[WEIGHTS_TAG] == hashlib.sha256(weights.encode()).hexdigest()
+    assert version.tags[BITS_TAG] == str(bits)
+    models = client.search_logged_models([client.get_experiment_by_name(NAME).experiment_id])
+    assert sorted(each.name for each in models) == ["epoch_1", "epoch_2"]  # also the one that is not published
+    assert [each.name for each in models if each.artifact_location == version.source] == [f"epoch_{epoch}"]
+    found = client.download_artifacts(run_id, "checkpoint/model.safetensors", str(root))
+    assert Path(found).read_text() == weights
+    metrics = client.get_run(run_id).data.metrics
+    assert (metrics["final/valid_loss"], metrics["best_valid_loss"], metrics["best_epoch"]) == (2.25, 2.0, 1)
 
 
 def test_better_model_on_the_same_stories_becomes_champion(root, files, capsys):

@@ -19,7 +19,7 @@ from tinystories.tracking import mlflow_models
 @pytest.fixture(autouse=True)
 def first_epoch(files):
     """The weights of the first epoch were kept, too."""
-    EpochIndex(epochs=[1, 2]).write()
+    EpochIndex(epochs=[1, 2], best=2).write()
     paths.epoch_checkpoint(1).mkdir(parents=True)
     (paths.epoch_checkpoint(1) / "model.safetensors").write_text("weights of the first epoch")
 

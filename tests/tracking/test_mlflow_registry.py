@@ -1,16 +1,19 @@
 """A model's files by its address in the registry: a real sqlite store, and stores that do not answer."""
 
 import shutil
+import signal
 import socket
 
 import pytest
 
 from tests.support.checkpoints import checkpoint
 from tinystories.api.source import read_model
+from tinystories.cli.main import main
 from tinystories.common import paths
 from tinystories.common.artifacts import ParentRecord
 from tinystories.common.errors import UserError
 from tinystories.common.files import sha256_of
+from tinystories.export import llama_server
 from tinystories.tokenizer_training.parent import prepare_tokenizer
 from tinystories.tracking.mlflow_registry import model_files
 from tinystories.tracking.mlflow_store import connect, tracking_uri
@@ -40,6 +43,32 @@ def test_model_files_holds_the_files(registry, checkpoint, address):
     assert not files.exists(), "only as long as they are needed"
     gpt, _, generation = read_model(address)
     assert gpt.vocab_size == 300 and generation["eos_token_id"] == 0
+
+
+def test_logged_model_is_read_by_its_id(registry, checkpoint):
+    client = connect(registry)
+    model = client.create_logged_model(client.get_experiment_by_name("stories").experiment_id, name="epoch_1")
+    client.log_model_artifacts(model.model_id, str(checkpoint))
+    assert read_model(f"models:/{model.model_id}")[0].vocab_size == 300
+    unknown = f"models:/m-{'0' * 32}"
+    assert refusal(unknown, registry).startswith(f"{unknown} from MLflow at sqlite:///")
+
+
+def test_export_and_serve_take_an_address(registry, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("gguf")
+    pytest.importorskip("xllamacpp")
+    address, file = "models:/story teller@champion", tmp_path / "model.gguf"
+    assert main(["export", "gguf", "--out", str(file), address]) == 0
+    data = file.read_bytes()
+    monkeypatch.setattr(llama_server, "_check_port", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(llama_server, "_parameters", lambda _, path, *rest: pytest.fail(str(path.read_bytes() == data)))
+    with pytest.raises(pytest.fail.Exception, match="True"):  # it has come as far as to llama.cpp
+        main(["serve", address])
+    for command in (["export", "gguf"], ["serve"]):
+        capsys.readouterr()
+        assert main([*command, "models:/story teller@nobody"]) == 1
+        assert capsys.readouterr().err.startswith("error: models:/story teller@nobody from MLflow at sqlite:///")
 
 
 def refusal(address: str, uri: str) -> str:

@@ -36,8 +36,8 @@ def test_train_metrics_gives_the_steady_rate_and_startup():
     metrics = train_metrics(state, parameters=9)
     assert (metrics.tokens_per_second, metrics.startup_seconds) == (128.0, 10.25)
     assert (metrics.steps, metrics.tokens, metrics.parameters, metrics.seconds) == (4, 512, 9, 20.0)
-    assert {name: getattr(metrics, name) for name in ("valid_loss", "train_ppl")} == {
-        "valid_loss": EPOCH.valid_loss,
+    assert {name: getattr(metrics, name) for name in ("train_loss", "train_ppl")} == {
+        "train_loss": EPOCH.train_loss,
         "train_ppl": EPOCH.train_ppl,
     }
 
@@ -58,7 +58,7 @@ def test_train_writes_one_row_for_each_log_and_epoch(small_params, no_run):
     train(small_params, None)
     metrics, history, epochs = TrainMetrics.read(), HistoryRow.read_table(), EpochRow.read_table()
     assert [row.step for row in history] == [row.step for row in epochs] == [10, 20]
-    assert metrics.valid_loss == epochs[-1].valid_loss
+    assert metrics.train_loss == epochs[-1].train_loss
     assert metrics.tokens == history[-1].tokens == 20 * 4 * 12
     assert metrics.startup_seconds <= history[-1].seconds
 
@@ -70,7 +70,7 @@ def no_step(train_step: TrainStep, number: int) -> None:
 def test_write_results_again_gives_the_same_bytes(here, small_params, no_run, monkeypatch, capsys):
     train(small_params, "first")
     expected = read_results(here)
-    assert len(expected) == 15 and no_run.ended == ["FINISHED"]
+    assert len(expected) == 20 and no_run.ended == ["FINISHED"]
     delete_results(here)
     monkeypatch.setattr(TrainStep, "step", no_step)
     monkeypatch.setattr(trainer, "AsyncRunLogger", lambda **_: pytest.fail("a run was opened"))

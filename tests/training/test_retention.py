@@ -2,24 +2,15 @@
 
 from pathlib import Path
 
-import pytest
 from filelock import FileLock
 
 from tests.support.repository import ROOT
-from tests.support.saved_states import save_one
+from tests.support.saved_states import keys, parent, save_one
 from tinystories.training import retention
 from tinystories.training.resume import ResumeCheckpoint
-from tinystories.training.retention import prune, saved_trainings
+from tinystories.training.retention import prune
 
-
-@pytest.fixture
-def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    return tmp_path / ".state/train"
-
-
-def keys(parent: Path) -> list[str]:
-    return [saved.key for saved in saved_trainings(parent)]
+__all__ = ["parent"]
 
 
 def test_prune_keeps_the_newest(parent, monkeypatch):

@@ -1,11 +1,8 @@
 """Where a model comes from: a checkpoint directory, or an address in MLflow's registry."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.reading import read_json
 
@@ -19,25 +16,10 @@ _ARCHITECTURE = "Qwen3ForCausalLM"
 
 def read_model(source: str) -> "tuple[GPT, Tokenizer, dict[str, object]]":
     """Read weights, tokenizer and generation_config.json from a directory, or from `models:/...`. Errors: UserError."""
+    from tinystories.tracking.mlflow_registry import checkpoint_directory
+
     with checkpoint_directory(source) as directory:
         return _read_checkpoint(directory)
-
-
-@contextmanager
-def checkpoint_directory(source: str) -> Iterator[Path]:
-    """Give the directory that `source` names; what is downloaded goes after the block. Errors: UserError."""
-    if not source.startswith("models:"):
-        yield Path(source)
-        return
-    from tinystories.common.params_file import load_params
-    from tinystories.tracking.mlflow_registry import registered_checkpoint
-    from tinystories.tracking.mlflow_store import tracking_uri
-
-    root = paths.repository_root()
-    parameters = root / paths.PARAMS
-    configured = load_params(parameters).mlflow.tracking_uri if parameters.exists() else ""
-    with registered_checkpoint(source, tracking_uri(configured, root)) as directory:
-        yield directory
 
 
 def _read_checkpoint(directory: Path) -> "tuple[GPT, Tokenizer, dict[str, object]]":

@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "score": "say how well a model predicts a text: loss, perplexity, bits per byte",
     "export": "write the model as a file for other programs",
     "serve": "serve the model over HTTP, with OpenAI's API and a page to play with",
+    "compare": "set runs beside each other: their curves, a ranking, what differs between them",
     "state": "list the saved states of trainings, or remove them",
 }
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell reports other programs

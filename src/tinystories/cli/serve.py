@@ -1,13 +1,13 @@
 """`tinystories serve`: llama.cpp's server with the model in it."""
 
 import argparse
-from pathlib import Path
 
 EXAMPLES = """\
 examples:
   tinystories serve                 the page http://127.0.0.1:8080, and OpenAI's API under http://127.0.0.1:8080/v1
   tinystories serve --port 9000 models/epochs/epoch_1
   tinystories serve my.gguf         any model in GGUF
+  tinystories serve models:/tinystories@champion
 """
 
 
@@ -19,9 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        type=Path,
-        default=CHECKPOINT,
-        help="a directory, or a .gguf file (%(default)s)",
+        default=str(CHECKPOINT),
+        help="a checkpoint directory, models:/NAME@ALIAS, or a .gguf file (%(default)s)",
     )
     parser.add_argument("--port", type=_port, default=8080, help="where to listen (%(default)s)")
     parser.add_argument(

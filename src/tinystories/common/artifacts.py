@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,8 +23,8 @@ from pydantic import (
 )
 
 from tinystories.common import paths
-from tinystories.common.console import escape_control
-from tinystories.common.errors import UserError, shorten
+from tinystories.common.artifact_errors import describe, remedy
+from tinystories.common.errors import UserError
 from tinystories.common.files import write_json, write_text
 from tinystories.common.reading import read_csv, read_json
 
@@ -69,7 +69,7 @@ class JsonFile(Values):
         try:
             return cls.model_validate(read_json(path))
         except ValidationError as error:
-            raise UserError(f"{path}: {_validation_error(error)}; {_remedy(cls.STAGE)}") from None
+            raise UserError(f"{path}: {describe(error)}; {remedy(cls.STAGE)}") from None
 
     def write(self) -> None:
         """Write the file, whole or not at all."""
@@ -87,15 +87,13 @@ class Row(Values):
         """Read all rows, at least one. Errors: UserError where the file is missing or not of this form."""
         rows = read_csv(cls.PATH, cls.STAGE)
         if not rows:
-            raise UserError(f"{cls.PATH}: no row below the header; {_remedy(cls.STAGE)}")
+            raise UserError(f"{cls.PATH}: no row below the header; {remedy(cls.STAGE)}")
         table = TypeAdapter[list[Self]](Annotated[list[cls], FailFast()])  # type: ignore[arg-type, valid-type]
         try:
             return table.validate_python(rows, strict=False)  # text becomes numbers
         except ValidationError as error:
             row, *_ = error.errors(include_url=False)[0]["loc"]
-            raise UserError(
-                f"{cls.PATH}, row {int(row) + 1}: {_validation_error(error)}; {_remedy(cls.STAGE)}"
-            ) from None
+            raise UserError(f"{cls.PATH}, row {int(row) + 1}: {describe(error)}; {remedy(cls.STAGE)}") from None
 
     @classmethod
     def write_table(cls, rows: Iterable[Self]) -> None:
@@ -105,38 +103,6 @@ class Row(Values):
         writer.writeheader()
         writer.writerows(row.model_dump() for row in rows)
         write_text(cls.PATH, text.getvalue())
-
-
-def _remedy(stage: str) -> str:
-    return f"run the stage that writes it again (dvc repro -f -s {stage})"
-
-
-def _validation_error(error: ValidationError) -> str:
-    """Describe pydantic's first finding: the key, what was found, what was expected."""
-    problem = error.errors(include_url=False)[0]
-    names = [part for part in problem["loc"] if isinstance(part, str)]  # without the number of a row
-    key = escape_control(shorten(".".join(names)))
-    context = problem.get("ctx", {})
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    expected = {
-        "int_type": "a whole number",
-        "int_parsing": "a whole number",
-        "int_parsing_size": "a whole number",
-        "int_from_float": "a whole number",
-        "float_type": "a number",
-        "float_parsing": "a number",
-        "finite_number": "a finite number",
-        "bool_type": "true or false",
-        "string_type": "text",
-        "dict_type": "an object",
-        "model_type": "an object",
-        "greater_than_equal": f"at least {context.get('ge', 0):g}",
-        "less_than_equal": f"at most {context.get('le', 0):g}",
-        "string_pattern_mismatch": "64 hexadecimal digits",
-        "value_error": str(context.get("error")),
-    }.get(problem["type"], problem["msg"])
-    return f"{key} is {shorten(repr(problem['input']))}, expected {expected}"
 
 
 class StoryFile(Values):
@@ -215,15 +181,12 @@ class EpochRow(Row):
 
 
 class TrainMetrics(JsonFile):
-    """The metrics of the stage train, as `dvc metrics show` has them."""
+    """The metrics of the stage train, as `dvc metrics show` has them. Those of the validation are evaluate.json's."""
 
     PATH, STAGE = paths.TRAIN_METRICS, "train"
 
     train_loss: Figure
     train_ppl: Perplexity
-    valid_loss: Figure
-    valid_ppl: Perplexity
-    valid_bits_per_byte: Figure
     steps: Count
     tokens: Count
     parameters: Count
@@ -278,15 +241,19 @@ class Run(JsonFile):
 
 
 class EpochIndex(JsonFile):
-    """index.json: the epochs, from 1, whose weights are kept. Those of the last are the checkpoint itself."""
+    """index.json: the epochs, from 1, whose weights are kept. Those of the last are the checkpoint itself.
+
+    `best` is that of the lowest validation loss, of equal ones the last.
+    """
 
     PATH, STAGE = paths.EPOCH_INDEX, "train"
 
     epochs: list[PositiveCount] = Field(min_length=1)
+    best: PositiveCount
 
 
 class Evaluation(JsonFile):
-    """The metrics of the stage evaluate."""
+    """The metrics of the stage evaluate: of the last epoch, and of the best, which may be the same."""
 
     PATH, STAGE = paths.EVALUATION, "evaluate"
 
@@ -294,3 +261,12 @@ class Evaluation(JsonFile):
     valid_ppl: Perplexity
     valid_bits_per_byte: Figure
     valid_tokens: Count
+    best_epoch: PositiveCount
+    best_valid_loss: Figure
+    best_valid_ppl: Perplexity
+    best_valid_bits_per_byte: Figure
+
+    def of(self, model: Literal["last", "best"]) -> Self:
+        """The same figures, with those of the model that `publish.model` means in the first place."""
+        best = {name: getattr(self, f"best_{name}") for name in ("valid_loss", "valid_ppl", "valid_bits_per_byte")}
+        return self.model_copy(update=best if model == "best" else {})

@@ -100,7 +100,6 @@ Stories = Annotated[SingleLine, _no_credentials("download the file (dvc import-u
 TrackingUri = Annotated[
     SingleLine, _no_credentials("the variable MLFLOW_TRACKING_URI may have them"), AfterValidator(_is_store)
 ]
-
 Parent = Annotated[
     SingleLine, AfterValidator(_is_parent), BeforeValidator(lambda value: "" if value is None else value)
 ]
@@ -284,6 +283,12 @@ class MLflow(_Section):
     tracking_uri: TrackingUri
 
 
+class Publish(_Section):
+    """Which model is published: that of the last epoch, or of the best."""
+
+    model: Literal["last", "best"]
+
+
 class Params(_Section):
     """All of params.yaml, checked."""
 
@@ -296,6 +301,7 @@ class Params(_Section):
     evaluate: Evaluate
     sample: Sample
     mlflow: MLflow
+    publish: Publish
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
@@ -319,13 +325,10 @@ class Params(_Section):
                 f"model.embedding_size is {config.embedding_size} and model.layers is {config.layers}; "
                 f"that gives {parameters:.2g} parameters, and there should be at most {MAX_PARAMETERS:.2g}"
             )
-        for key, batch in (
-            ("train.batch_size", self.train.batch_size),
-            ("evaluate.batch_size", self.evaluate.batch_size),
-        ):
+        for section, batch in (("train", self.train.batch_size), ("evaluate", self.evaluate.batch_size)):
             if batch * config.context_length > MAX_TOKENS_PER_BATCH:
                 raise ValueError(
-                    f"{key} is {batch} and model.context_length is {config.context_length}; "
+                    f"{section}.batch_size is {batch} and model.context_length is {config.context_length}; "
                     f"a batch should have at most {MAX_TOKENS_PER_BATCH:,} tokens"
                 )
         return self

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 PARAMS = Path("params.yaml")
 
@@ -19,6 +20,7 @@ TOKENS_VALID = Path("data/tokens/valid.bin")
 TOKENS_META = Path("data/tokens/meta.json")
 
 CHECKPOINT = Path("models/checkpoint")
+BEST = Path("models/best")  # of the epoch with the lowest validation loss, which may be the last
 RUN = Path("models/run.json")
 EPOCH_CHECKPOINTS = Path("models/epochs")  # of earlier epochs, as CHECKPOINT is of the last
 EPOCH_INDEX = Path("models/epochs/index.json")
@@ -36,11 +38,18 @@ REPORT = Path("reports/report.md")
 REPORT_HTML = Path("reports/report.html")
 MODEL_CARD = Path("reports/model_card.md")
 RECEIPT = Path("reports/publish.json")
+COMPARISON_PLOT = Path("reports/compare.png")  # of several runs, by `tinystories compare`
+COMPARISON_PAGE = Path("reports/compare.html")
 
 
 def epoch_checkpoint(number: int, directory: Path = EPOCH_CHECKPOINTS) -> Path:
     """Where the weights after an epoch, counted from 1, are."""
     return directory / f"epoch_{number}"
+
+
+def published(model: Literal["last", "best"]) -> Path:
+    """The checkpoint directory that `publish.model` means."""
+    return BEST if model == "best" else CHECKPOINT
 
 
 def epoch_samples(number: int) -> Path:

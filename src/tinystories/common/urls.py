@@ -9,7 +9,10 @@ _DATABASES = ("postgresql", "mysql", "mssql")  # with sqlite those that MLflow k
 _ADDRESS = re.compile(
     r"""(?<![\w+.-])[\w+.-]++://[^\s'"<>`]+ | (?<![^\s'"<>`])[^\s'"<>`:]{2,}+:[^\s'"<>`]*@[^\s'"<>`]*""", re.VERBOSE
 )
-REGISTERED_MODEL = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<version>\d+))")  # in MLflow
+# In MLflow: a version by its alias or number, or a logged model by its id.
+REGISTERED_MODEL = re.compile(
+    r"models:/(?:(?P<id>m-[\da-f]{32})|(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<version>\d+)))"
+)
 _HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[^:/\[\]\s]*)(:\d*)?(/|$)")
 
 

@@ -43,10 +43,9 @@ class Stories(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Of a sample of a text file: counts of bytes, stories, words, and of places with text that was decoded wrongly."""
+    """Of a sample of a text file: counts of bytes, words, and of places with text that was decoded wrongly."""
 
     bytes: int
-    stories: int
     words: int
     odd: int
 
@@ -110,7 +109,7 @@ def read_text(path: Path) -> Text:
     """Read a file of stories in the canonical form, or blocks of it, evenly spread."""
     size = path.stat().st_size
     step = max(1, size // SAMPLE_BYTES) * BLOCK_BYTES
-    counts = np.zeros(4, np.int64)
+    counts = np.zeros(3, np.int64)
     with path.open("rb", buffering=0) as file:
         for first in range(0, size, step):
             file.seek(first)
@@ -121,7 +120,7 @@ def read_text(path: Path) -> Text:
 def _count(data: bytes) -> Text:
     """Count in a block. What a block's end cuts may be counted once more or less."""
     is_space = np.frombuffer(data, np.uint8) <= ord(" ")
-    stories = data.count(END_OF_TEXT.encode())
-    words = int(np.count_nonzero(is_space[1:] > is_space[:-1])) - stories  # a separator is a word by this count
+    separators = data.count(END_OF_TEXT.encode())  # each is a word by this count
+    words = int(np.count_nonzero(is_space[1:] > is_space[:-1])) - separators
     odd = 0 if data.isascii() else sum(map(data.count, ODD_TEXT))
-    return Text(len(data), stories, words, odd)
+    return Text(len(data), words, odd)

@@ -24,7 +24,7 @@ from tinystories.model.stock_config import (
     read_stock_config,
 )
 from tinystories.model.stored_weights import Weights, read_weights
-from tinystories.tokenization.tokenizer import load_tokenizer
+from tinystories.tokenization.tokenizer import load_tokenizer_of
 
 WeightType = Literal["f16", "f32", "q8_0"]
 WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
@@ -62,7 +62,7 @@ def export_gguf(checkpoint: Path, target: Path, weight_type: WeightType = "f16")
         raise UserError(
             f"{checkpoint}: an embedding of {size} numbers, but q8_0 holds rows of multiples of {Q8_0_BLOCK}; take f16"
         )
-    vocabulary, merges = _read_vocabulary(checkpoint / "tokenizer.json", config)
+    vocabulary, merges = _read_vocabulary(checkpoint, config.vocab_size)
     weights = read_weights(checkpoint, config)
     with atomic_write(target) as file, closing(GGUFWriter(file.name, "qwen3")) as writer:
         _add_sizes(writer, config, weight_type)
@@ -73,13 +73,11 @@ def export_gguf(checkpoint: Path, target: Path, weight_type: WeightType = "f16")
         writer.write_tensors_to_file()
 
 
-def _read_vocabulary(path: Path, config: StockConfig) -> tuple[list[str], list[str]]:
+def _read_vocabulary(checkpoint: Path, vocab_size: int) -> tuple[list[str], list[str]]:
     """Read the entries by number, and the merges by rank. Errors: UserError."""
-    load_tokenizer(path)  # checks its form
-    model = read_json(path)["model"]
+    load_tokenizer_of(checkpoint, vocab_size)  # checks its form and size
+    model = read_json(checkpoint / "tokenizer.json")["model"]
     vocabulary = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    if len(vocabulary) != config.vocab_size:
-        raise UserError(f"{path}: {len(vocabulary):,} entries, but the model has {config.vocab_size:,}")
     return vocabulary, [" ".join(pair) for pair in model["merges"]]
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from tinystories.common.console import info
 from tinystories.common.errors import UserError, shorten
 from tinystories.export.gguf import export_gguf
+from tinystories.tracking.mlflow_registry import SCHEME, checkpoint_directory
 
 SLOTS = 8  # requests that are computed side by side; more of them wait
 # Threads meet after each of some hundred small operations a token, and spin there: on cores shared with other programs
@@ -25,9 +26,10 @@ GGUF_MAGIC = b"GGUF"
 _ERRORS = 1  # what llama.cpp logs
 
 
-def serve(model: Path, host: str, port: int) -> NoReturn:
-    """Serve a checkpoint directory or a GGUF file until Ctrl-C or SIGTERM, which end the process with status 0.
+def serve(model: str, host: str, port: int) -> NoReturn:
+    """Serve a model until Ctrl-C or SIGTERM, which end the process with status 0.
 
+    `model`: a checkpoint directory, an address in MLflow, or a GGUF file.
     Errors: UserError where the extra `serve` is not installed, the port is taken, or the model cannot be read.
     """
     try:
@@ -37,10 +39,11 @@ def serve(model: Path, host: str, port: int) -> NoReturn:
     _check_port(host, port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="tinystories-") as directory:
-        path = model
-        if model.suffix != ".gguf":
+        path = Path(model)
+        if model.startswith(SCHEME) or path.suffix != ".gguf":
             path = Path(directory) / "model.gguf"
-            export_gguf(model, path)
+            with checkpoint_directory(model) as checkpoint:
+                export_gguf(checkpoint, path)
         parameters = _parameters(xllamacpp.CommonParams(), path, host, port)
         try:
             server = xllamacpp.Server(parameters)

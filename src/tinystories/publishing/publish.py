@@ -26,7 +26,7 @@ def publish(params: Params, root: Path, name: str | None = None) -> str:
     `name`: of the experiment that publishes, if it has one.
     Errors: UserError where a file is missing or MLflow fails; what was sent until then is not sent twice.
     """
-    data = read_run_data()
+    data = read_run_data(params.publish.model)
     uri, experiment = tracking_uri(params.mlflow.tracking_uri, root), params.mlflow.experiment
     shown = shown_address(uri)
     try:
@@ -63,7 +63,7 @@ def _send_all(run: MlflowRun, params: Params, data: RunData) -> None:
     # These two may quote an address with a password in it.
     run.log_text("report.md", data.report)
     run.log_text("params.yaml", redact(paths.PARAMS.read_text(encoding="utf-8")))
-    run.log_artifacts(paths.CHECKPOINT, "checkpoint")
+    run.log_artifacts(paths.published(params.publish.model), "checkpoint")
     # Here and not by `train`: the card has the final figures, and an edit of its words should train nothing again.
     run.log_text("checkpoint/README.md", paths.MODEL_CARD.read_text(encoding="utf-8"))
     run.log_artifacts(paths.SAMPLES, "samples")

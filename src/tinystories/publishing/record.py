@@ -16,9 +16,9 @@ from tinystories.common.errors import UserError
 
 # What `publish` reads; not the stories, which may be large.
 FILES = (
-    paths.RAW_MANIFEST, paths.RUN, paths.CHECKPOINT, paths.EPOCH_CHECKPOINTS, paths.SAMPLES, paths.HISTORY,
-    paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.STORIES, paths.CORPUS_FIGURES, paths.PLOT, paths.REPORT,
-    paths.REPORT_HTML, paths.MODEL_CARD,
+    paths.RAW_MANIFEST, paths.RUN, paths.CHECKPOINT, paths.BEST, paths.EPOCH_CHECKPOINTS, paths.SAMPLES,
+    paths.HISTORY, paths.EPOCHS, paths.TRAIN_METRICS, paths.EVALUATION, paths.STORIES, paths.CORPUS_FIGURES,
+    paths.PLOT, paths.REPORT, paths.REPORT_HTML, paths.MODEL_CARD,
 )  # fmt: skip
 DVC = (sys.executable, "-m", "dvc")
 _MISSING = "its files are not all in DVC's cache; if a remote has them, `dvc fetch --all-commits` brings them"

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
+from typing import Literal
 
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochIndex, EpochRow, Evaluation, HistoryRow, Manifest, Run, TrainMetrics
@@ -22,15 +24,19 @@ from tinystories.tracking.metrics import (
 from tinystories.tracking.run_data import Checkpoint, Dataset, MetricPoint, RunData
 
 
-def read_run_data() -> RunData:
-    """Read and check all files in the current directory. Errors: UserError where one is missing or damaged."""
+def read_run_data(model: Literal["last", "best"]) -> RunData:
+    """Read and check all files in the current directory. `model`: the one to publish.
+
+    Errors: UserError where one is missing or damaged.
+    """
     for path in (
-        paths.CHECKPOINT, paths.SAMPLES, paths.PLOT, paths.REPORT, paths.REPORT_HTML, paths.MODEL_CARD, paths.PARAMS,
+        paths.CHECKPOINT, paths.published(model), paths.SAMPLES, paths.PLOT, paths.REPORT, paths.REPORT_HTML,
+        paths.MODEL_CARD, paths.PARAMS,
     ):  # fmt: skip
         if not path.exists():
             raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
     run, manifest = Run.read(), Manifest.read()
-    epochs, kept = EpochRow.read_table(), EpochIndex.read().epochs
+    epochs, index = EpochRow.read_table(), EpochIndex.read()
     started = _milliseconds(run.started)
     ended = max(started, _milliseconds(run.ended))  # the clock may have been set back
 
@@ -40,6 +46,15 @@ def read_run_data() -> RunData:
     history_points = [_points(history_metrics(row), timestamp(row), row.step) for row in HistoryRow.read_table()]
     epoch_points = [_points(epoch_metrics(row), timestamp(row), row.step) for row in epochs]
     evaluation = Evaluation.read()
+    last, best = epochs[-1].epoch, index.best
+    checkpoints = {
+        row.epoch: _checkpoint(row, timestamp(row), _directory(row.epoch, last, best))
+        for row in epochs
+        if row.epoch in {*index.epochs, last, best}
+    }
+    chosen = best if model == "best" else last
+    if chosen not in checkpoints:
+        raise UserError(f"{paths.EPOCH_INDEX}: best is {chosen}, but {paths.EPOCHS} has no such epoch; run: dvc repro")
     return RunData(
         run_id=run.run_id,
         key=run.key,
@@ -65,12 +80,9 @@ def read_run_data() -> RunData:
             Dataset(manifest.source, file.sha256, context, manifest.detail, json.dumps(file.model_dump()))
             for file, context in ((manifest.train, "training"), (manifest.valid, "validation"))
         ],
-        checkpoints=[
-            _checkpoint(row, timestamp(row), is_last=row is epochs[-1])
-            for row in epochs
-            if row.epoch in kept or row is epochs[-1]
-        ],
-        bits_per_byte=evaluation.valid_bits_per_byte,
+        checkpoints=list(checkpoints.values()),
+        published=checkpoints[chosen],
+        bits_per_byte=evaluation.of(model).valid_bits_per_byte,
         report=_read_report(),
         parent=run.parent,
     )
@@ -84,8 +96,13 @@ def _points(metrics: Mapping[str, float], timestamp: int, step: int) -> list[Met
     return [MetricPoint(name, value, timestamp, step) for name, value in metrics.items()]
 
 
-def _checkpoint(row: EpochRow, timestamp: int, is_last: bool) -> Checkpoint:
-    directory = paths.CHECKPOINT if is_last else paths.epoch_checkpoint(row.epoch)
+def _directory(epoch: int, last: int, best: int) -> Path:
+    if epoch == last:
+        return paths.CHECKPOINT
+    return paths.BEST if epoch == best else paths.epoch_checkpoint(epoch)
+
+
+def _checkpoint(row: EpochRow, timestamp: int, directory: Path) -> Checkpoint:
     weights = directory / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; run the stage that writes it again (dvc repro -f -s train)")

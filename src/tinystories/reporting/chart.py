@@ -1,5 +1,6 @@
 """The curves of report.html: places and paths for its SVG, and the numbers that a pointer on them shows."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,28 +57,27 @@ def make_chart(history: list[HistoryRow], epochs: list[EpochRow], warmup: float)
     def across(values: Array) -> Array:
         return np.asarray(values / end)
 
-    def down(values: Array) -> Array:
-        return np.asarray(1 - np.log(np.maximum(values, MIN_LOSS) / low) / np.log(high / low))
+    down = loss_scale(low, high)
 
     paths, legend = {}, {}
     if np.array_equal(smoothed, loss):
-        paths["train"] = _line(across(tokens[kept]), down(loss[kept]))
+        paths["train"] = line(across(tokens[kept]), down(loss[kept]))
         legend["train"] = "training loss"
         if len(loss) < MAX_DOTS:
-            paths["train-dots"] = _dots(across(tokens), down(loss))
+            paths["train-dots"] = dots(across(tokens), down(loss))
     else:
-        paths["logged"] = _line(across(tokens[kept]), down(loss[kept]))
-        paths["train"] = _line(across(tokens[kept]), down(smoothed[kept]))
+        paths["logged"] = line(across(tokens[kept]), down(loss[kept]))
+        paths["train"] = line(across(tokens[kept]), down(smoothed[kept]))
         legend |= {"train": "training loss, smoothed", "logged": "as logged"}
     if scored:
-        paths["slice"] = _line(across(tokens[scored]), down(slice_loss))
+        paths["slice"] = line(across(tokens[scored]), down(slice_loss))
         legend["slice"] = "validation loss, slice"
-    paths["valid-dots"] = _dots(across(column(dotted, "tokens")), down(column(dotted, "valid_loss")))
+    paths["valid-dots"] = dots(across(column(dotted, "tokens")), down(column(dotted, "valid_loss")))
     legend["valid-dots"] = "validation loss, whole set"
 
     rise = with_warmup(tokens[kept], rate[kept], warmup * epochs[-1].tokens)
     every = label_every(len(epochs))
-    warm = Mark(_percent(min(warmup * epochs[-1].tokens / end, 1.0)), short_count(warmup * epochs[-1].tokens))
+    warm = Mark(percent(min(warmup * epochs[-1].tokens / end, 1.0)), short_count(warmup * epochs[-1].tokens))
     rows = zip(
         column(history, "step")[kept].astype(int).tolist(),
         tokens[kept].astype(int).tolist(),
@@ -88,21 +88,17 @@ def make_chart(history: list[HistoryRow], epochs: list[EpochRow], warmup: float)
         strict=True,
     )
     return Chart(
-        loss_ticks=_marks(loss_ticks(low, high), down),
-        perplexity_ticks=_marks(perplexity_ticks(low, high), down),
-        token_ticks=[
-            Mark(_percent(tick / end), short_count(tick))
-            for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0.0, float(end))
-            if tick <= end
-        ],
-        rate_ticks=[Mark(_percent(1.0), "0"), Mark(_percent(0.0), f"{highest:.3g}")],
+        loss_ticks=marks(loss_ticks(low, high), down),
+        perplexity_ticks=marks(perplexity_ticks(low, high), down),
+        token_ticks=token_marks(float(end)),
+        rate_ticks=[Mark(percent(1.0), "0"), Mark(percent(0.0), f"{highest:.3g}")],
         epochs=[
-            Mark(_percent(row.tokens / end), f"epoch {row.epoch:,}" if row.epoch % every == 0 else "")
+            Mark(percent(row.tokens / end), f"epoch {row.epoch:,}" if row.epoch % every == 0 else "")
             for row in epochs
             if row.epoch % every == 0 or len(epochs) <= MAX_EPOCH_LINES
         ],
         loss_paths=paths,
-        rate_path=_line(across(rise[0]), 1 - rise[1] / highest),
+        rate_path=line(across(rise[0]), 1 - rise[1] / highest),
         warmup=warm if warmup else None,
         legend=legend,
         data={
@@ -118,11 +114,23 @@ def make_chart(history: list[HistoryRow], epochs: list[EpochRow], warmup: float)
     )
 
 
-def _line(across: Array, down: Array) -> str:
+def loss_scale(low: float, high: float) -> Callable[[Array], Array]:
+    """What share of the box lies above each loss, on a logarithmic axis."""
+    return lambda losses: np.asarray(1 - np.log(np.maximum(losses, MIN_LOSS) / low) / np.log(high / low))
+
+
+def token_marks(end: float) -> list[Mark]:
+    """Round counts of tokens up to `end`."""
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0.0, end)
+    return [Mark(percent(tick / end), short_count(tick)) for tick in ticks if tick <= end]
+
+
+def line(across: Array, down: Array) -> str:
+    """A path through the points, each a share of the box from the left and from the top."""
     return "M" + "L".join(_points(across, down))
 
 
-def _dots(across: Array, down: Array) -> str:
+def dots(across: Array, down: Array) -> str:
     """Lines of no length, whose round ends are dots of the same size however the box is stretched."""
     return "".join(f"M{point}h0" for point in _points(across, down))
 
@@ -131,9 +139,11 @@ def _points(across: Array, down: Array) -> list[str]:
     return [f"{x:.1f} {y:.1f}" for x, y in zip((SIZE * across).tolist(), (SIZE * down).tolist(), strict=True)]
 
 
-def _marks(ticks: Ticks, down: Any) -> list[Mark]:
-    return [Mark(_percent(float(down(np.array(loss)))), label) for loss, label in ticks]
+def marks(ticks: Ticks, down: Any) -> list[Mark]:
+    """The places of an axis's ticks. `down`: what share of the box lies above a loss."""
+    return [Mark(percent(float(down(np.array(loss)))), label) for loss, label in ticks]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A place along an axis, as SVG has it."""
     return f"{100 * share:.2f}%"

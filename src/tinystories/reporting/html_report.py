@@ -47,31 +47,32 @@ def write_html_report(params: Params) -> None:
     train, evaluation, run, noun = TrainMetrics.read(), Evaluation.read(), Run.read(), Manifest.read().noun
     rows, note = loss_rows(epochs)
     page = (
-        _environment()
+        page_environment()
         .get_template("report.html")
         .render(
             title=run_title(params),
-            headline=_headline(train, evaluation),
+            headline=_headline(train, evaluation.of(params.publish.model)),
             chart=make_chart(history, epochs, params.train.warmup),
             losses={
                 "columns": LOSS_COLUMNS,
                 "rows": rows,
                 "note": note,
-                "explanation": scored_again(params, evaluation),
+                "explanation": scored_again(params, evaluation, len(epochs)),
             },
             prompts=_prompts(epoch_pages(len(epochs), noun), epochs),
             judged=judgement(noun),
             ran=[(what, redact(value)) for what, value in run_rows(run, train, epochs)],
             data=data_facts(),
             configuration=flatten(params.model_dump(mode="json")),
-            style=_asset("report.css"),
-            script=_asset("report.js"),
+            style=page_asset("report.css"),
+            script=page_asset("report.js"),
         )
     )
     write_text(paths.REPORT_HTML, page)
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """What renders the templates: every value escaped, and visible."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -92,7 +93,8 @@ def visible(value: Any) -> Any:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
 
 
-def _asset(name: str) -> str:
+def page_asset(name: str) -> str:
+    """A style or a script as it stands in the page."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ same training has the same card.
 """
 
 from tinystories.common import paths
-from tinystories.common.artifacts import Evaluation, Manifest, Parent, Run, TrainMetrics
+from tinystories.common.artifacts import EpochRow, Evaluation, Manifest, Parent, Run, TrainMetrics
 from tinystories.common.files import write_text
 from tinystories.common.params import Params
 from tinystories.reporting.markdown import flatten, table
@@ -38,7 +38,7 @@ def write_model_card(params: Params) -> None:
         "## Use",
         _use(params),
         "## Results",
-        f"Validation {scores(Evaluation.read())}. It saw {train.tokens:,} tokens in {train.steps:,} steps.",
+        _results(params, train),
         "## Limits",
         _limits(params.model.context_length),
         "## Data and licence",
@@ -59,12 +59,24 @@ def _origin(parent: Parent | None) -> str:
     )
 
 
+def _results(params: Params, train: TrainMetrics) -> str:
+    evaluation, epochs = Evaluation.read(), EpochRow.read_table()
+    text = f"Validation {scores(evaluation.of(params.publish.model))}. It saw "
+    if params.publish.model == "last" or evaluation.best_epoch == len(epochs):
+        return f"{text}{train.tokens:,} tokens in {train.steps:,} steps."
+    (row,) = (row for row in epochs if row.epoch == evaluation.best_epoch)
+    return (
+        f"{text}{row.tokens:,} tokens in {row.step:,} steps: of {len(epochs):,} epochs this is epoch {row.epoch:,}, "
+        f"which had the lowest validation loss; the training went on to {train.tokens:,} tokens."
+    )
+
+
 def _use(params: Params) -> str:
     prompt = params.sample.prompts[0] if params.sample.prompts else "Once upon a time"
     return f"""```python
 from transformers import pipeline
 
-story = pipeline("text-generation", "models/checkpoint")  # or where this directory lies
+story = pipeline("text-generation", "{paths.published(params.publish.model)}")  # or where this directory lies
 print(story({prompt!r})[0]["generated_text"])
 ```
 

@@ -35,10 +35,10 @@ def write_report(params: Params) -> None:
     noun = Manifest.read().noun
     parts = [
         f"# {run_title(params)}",
-        _result(train, evaluation, run),
+        _result(train, evaluation, run, len(epochs), params),
         "## Loss and perplexity",
         loss_table(epochs),
-        scored_again(params, evaluation),
+        scored_again(params, evaluation, len(epochs)),
         "![Training and validation loss against the tokens seen](plot.png)",
         *_slice_caption(),
         "## What the model writes",
@@ -93,11 +93,13 @@ def loss_rows(epochs: list[EpochRow]) -> tuple[list[tuple[str, ...]], str]:
     return rows, "" if len(shown) == len(epochs) else f"{len(shown)} of {len(epochs):,} epochs; all: epochs.csv"
 
 
-def _result(train: TrainMetrics, evaluation: Evaluation, run: Run) -> str:
+def _result(train: TrainMetrics, evaluation: Evaluation, run: Run, last: int, params: Params) -> str:
+    is_earlier = params.publish.model == "best" and evaluation.best_epoch < last
+    epoch = f", after epoch {evaluation.best_epoch:,}" if is_earlier else ""
     return (
-        f"**Validation {scores(evaluation)}.** A GPT of {train.parameters:,} parameters saw "
-        f"{plural(train.tokens, 'token')} in {plural(train.steps, 'step')}; on {escape(run.environment.device_name)} "
-        f"that took {format_duration(train.seconds)}."
+        f"**Validation {scores(evaluation.of(params.publish.model))}{epoch}.** A GPT of {train.parameters:,} "
+        f"parameters saw {plural(train.tokens, 'token')} in {plural(train.steps, 'step')}; on "
+        f"{escape(run.environment.device_name)} that took {format_duration(train.seconds)}."
     )
 
 
@@ -106,6 +108,17 @@ def scores(evaluation: Evaluation) -> str:
     return (
         f"loss {evaluation.valid_loss:.4f}, perplexity {format_perplexity(evaluation.valid_ppl)}, "
         f"{evaluation.valid_bits_per_byte:.4f} bits per byte"
+    )
+
+
+def _best(evaluation: Evaluation, last: int, params: Params) -> str:
+    """Which epoch was the best, and which model is published."""
+    if evaluation.best_epoch == last:
+        return "No epoch before had a lower validation loss."
+    published = evaluation.best_epoch if params.publish.model == "best" else last
+    return (
+        f"Epoch {evaluation.best_epoch:,} had the lowest: {scores(evaluation.of('best'))}; its weights are in "
+        f"{paths.BEST}. Published (publish.model), and judged below, is the model of epoch {published:,}."
     )
 
 
@@ -118,12 +131,12 @@ def _slice_caption() -> list[str]:
     ]
 
 
-def scored_again(params: Params, evaluation: Evaluation) -> str:
-    """What the stage `evaluate` found."""
+def scored_again(params: Params, evaluation: Evaluation, last: int) -> str:
+    """What the stage `evaluate` found, and which model is published. `last`: the number of epochs."""
     return (
-        f"Losses are in nats per token. The finished model, scored again in {params.evaluate.precision} "
+        f"Losses are in nats per token. The last epoch's model, scored again in {params.evaluate.precision} "
         f"on the {evaluation.valid_tokens:,} validation tokens that it predicts, all but the first, an end-of-text: "
-        f"{scores(evaluation)}."
+        f"{scores(evaluation)}. {_best(evaluation, last, params)}"
     )
 
 
@@ -203,13 +216,14 @@ def _instructions(params: Params, commit: str | None) -> str:
     checkout = f"git checkout {commit[:12]}\n" if commit else ""
     another_seed = f"dvc exp run -S seed={(params.seed + 1) % 2**63}"
     sample = params.sample
+    directory = paths.published(params.publish.model)
     return f"""The checkpoint opens in `transformers` as it is:
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("models/checkpoint")
-tokenizer = AutoTokenizer.from_pretrained("models/checkpoint")
+model = AutoModelForCausalLM.from_pretrained("{directory}")
+tokenizer = AutoTokenizer.from_pretrained("{directory}")
 prompt = tokenizer("Once upon a time", return_tensors="pt")
 choice = {{"do_sample": True, "top_k": {sample.top_k}, "temperature": {sample.temperature}}}
 text = model.generate(**prompt, **choice, max_new_tokens={sample.max_new_tokens})

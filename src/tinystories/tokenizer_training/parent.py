@@ -1,9 +1,6 @@
 """Stage `train_tokenizer`: train a tokenizer, or take over that of the model that the training goes on from."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from tinystories.common import paths
 from tinystories.common.artifacts import Parent, ParentRecord
@@ -11,9 +8,9 @@ from tinystories.common.console import info
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params
 from tinystories.common.parent_shape import refuse_other_shape
-from tinystories.common.urls import REGISTERED_MODEL
 from tinystories.tokenization.tokenizer import load_tokenizer_of
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_and_save
+from tinystories.tracking.mlflow_registry import checkpoint_directory
 
 
 def prepare_tokenizer(params: Params) -> None:
@@ -36,7 +33,7 @@ def _take_over(params: Params) -> Parent:
     from tinystories.model.stored_weights import WEIGHTS
 
     init_from = params.train.init_from
-    with _checkpoint_directory(params) as directory:
+    with checkpoint_directory(init_from, params.mlflow.tracking_uri) as directory:
         refuse_other_shape(params, directory)
         model = load_checkpoint(directory)
         tokenizer = load_tokenizer_of(directory, model.vocab_size)
@@ -45,17 +42,3 @@ def _take_over(params: Params) -> Parent:
         save_checkpoint(model, paths.TOKENIZER, paths.PARENT)
     info(f"No tokenizer is trained: that of {init_from} is taken over, with its weights.")
     return Parent(init_from=init_from, sha256=sha256_of(paths.PARENT / WEIGHTS))
-
-
-@contextmanager
-def _checkpoint_directory(params: Params) -> Iterator[Path]:
-    init_from = params.train.init_from
-    if not REGISTERED_MODEL.fullmatch(init_from):
-        yield Path(init_from)
-        return
-    from tinystories.tracking.mlflow_registry import registered_checkpoint
-    from tinystories.tracking.mlflow_store import tracking_uri
-
-    uri = tracking_uri(params.mlflow.tracking_uri, paths.repository_root())
-    with registered_checkpoint(init_from, uri) as directory:
-        yield directory

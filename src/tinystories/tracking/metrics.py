@@ -40,8 +40,9 @@ def model_metrics(row: EpochRow) -> dict[str, float]:
 
 
 def final_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """The metrics of evaluate.json: `final/valid_loss` and so on."""
-    return {f"final/{column}": getattr(evaluation, column) for column in _FINAL}
+    """The metrics of evaluate.json: `final/valid_loss` and so on of the last epoch, `best_valid_loss` of the best."""
+    best = {name: value for name, value in evaluation.model_dump().items() if name.startswith("best_")}
+    return {f"final/{column}": getattr(evaluation, column) for column in _FINAL} | best
 
 
 def corpus_metrics(figures: CorpusFigures) -> dict[str, float]:

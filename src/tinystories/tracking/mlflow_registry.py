@@ -1,4 +1,4 @@
-"""Models of MLflow's registry: their files by an address such as models:/NAME@ALIAS.
+"""Models of MLflow's registry, and its logged ones: their files by an address such as models:/NAME@ALIAS.
 
 mlflow is imported inside functions only, because the import takes seconds.
 """
@@ -10,13 +10,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tinystories.common import paths
 from tinystories.common.errors import UserError
+from tinystories.common.params_file import load_params
 from tinystories.common.urls import REGISTERED_MODEL, shown_address, store_problem
 from tinystories.tracking.mlflow_run import error_summary
-from tinystories.tracking.mlflow_store import configure_client, connect, sqlite_path
+from tinystories.tracking.mlflow_store import configure_client, connect, sqlite_path, tracking_uri
 
 SCHEME = "models:"
 _CALL_TIMEOUT = 10  # seconds to wait for a server's answer
+
+
+@contextmanager
+def checkpoint_directory(source: str, configured: str | None = None) -> Iterator[Path]:
+    """Give the checkpoint directory that `source` names; what is downloaded goes after the block.
+
+    `source`: a path, or an address models:/... `configured`: mlflow.tracking_uri, by default what params.yaml at the
+    repository's root says. Errors: UserError as in `registered_checkpoint`.
+    """
+    if not source.startswith(SCHEME):
+        yield Path(source)
+        return
+    root = paths.repository_root()
+    parameters = root / paths.PARAMS
+    if configured is None:
+        configured = load_params(parameters).mlflow.tracking_uri if parameters.exists() else ""
+    with registered_checkpoint(source, tracking_uri(configured, root)) as directory:
+        yield directory
 
 
 @contextmanager
@@ -27,7 +47,8 @@ def model_files(address: str, uri: str) -> Iterator[Path]:
     """
     parts = REGISTERED_MODEL.fullmatch(address)
     if not parts:
-        raise UserError(f"{address}: no model's address; it should be models:/NAME@ALIAS or models:/NAME/VERSION")
+        known = "models:/NAME@ALIAS or models:/NAME/VERSION, or models:/ID of a logged model"
+        raise UserError(f"{address}: no model's address; it should be {known}")
     shown = shown_address(uri)
     if problem := store_problem(uri):
         raise UserError(f"MLFLOW_TRACKING_URI is {shown!r}; it {problem}")
@@ -64,6 +85,9 @@ def _download(uri: str, parts: re.Match[str], directory: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
     client = connect(uri)
+    if parts["id"]:
+        location = str(client.get_logged_model(parts["id"]).artifact_location)
+        return Path(download_artifacts(artifact_uri=location, dst_path=directory, tracking_uri=uri))
     version = parts["version"] or client.get_model_version_by_alias(parts["name"], parts["alias"]).version
     location = _location(client, client.get_model_version_download_uri(parts["name"], version))
     return Path(download_artifacts(artifact_uri=location, dst_path=directory, tracking_uri=uri))

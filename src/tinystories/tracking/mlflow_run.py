@@ -97,10 +97,14 @@ class MlflowRun:
         return self._runs.reconcile(self.id, points)
 
     def publish_models(self, run_id: str, data: RunData, name: str) -> tuple[str, str]:
-        """Log the models of the run `run_id`, and register the last as `name`. Returns its version, and who won."""
-        validation, last = data.datasets[1], data.checkpoints[-1]
+        """Log the models of the run `run_id`, and register the published one as `name`.
+
+        Returns its version, and who won.
+        """
+        validation, chosen = data.datasets[1], data.published
         ids = log_models(self._client, run_id, data.checkpoints, validation)
-        entry = Entry(ids[-1], run_id, last.weights_sha256, validation.sha256, data.bits_per_byte)
+        model_id = ids[data.checkpoints.index(chosen)]
+        entry = Entry(model_id, run_id, chosen.weights_sha256, validation.sha256, data.bits_per_byte)
         version, contest = register(self._client, name, entry)
         self._client.set_tag(run_id, CONTEST_TAG, f"version {version}: {contest}")
         return version, contest

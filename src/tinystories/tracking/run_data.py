@@ -56,7 +56,8 @@ class RunData:
     epoch_table: dict[str, list[Any]]  # `columns`, and `data` row by row
     datasets: list[Dataset]  # training, validation
     checkpoints: list[Checkpoint]  # the last is the training's last
-    bits_per_byte: float  # of the evaluation
+    published: Checkpoint  # one of them
+    bits_per_byte: float  # of that one, in the evaluation
     report: str
     parent: Parent | None = None
 

@@ -6,6 +6,7 @@ from tinystories.common import paths
 from tinystories.common.artifacts import Environment, EpochIndex, EpochRow, HistoryRow, Parent, Run, TrainMetrics
 from tinystories.model.checkpoint import copy_checkpoint, save_checkpoint
 from tinystories.model.gpt import GPT
+from tinystories.training.kept_epochs import best_epoch, shown_epochs
 from tinystories.training.resume import ResumeCheckpoint, TrainerState
 
 
@@ -21,11 +22,13 @@ def write_results(
     """Write everything. `state` is that of a finished training; `name` is the experiment's."""
     assert state.ended is not None
     write_tables(state)
-    for number in state.kept_epochs:
+    shown, last, best = shown_epochs(state, len(state.epochs)), len(state.epochs), best_epoch(state.epochs)
+    for number in shown:
         # Not a link: DVC may move the file into its cache, and make it read-only.
         copy_checkpoint(checkpoint.epoch(number), paths.epoch_checkpoint(number))
-    EpochIndex(epochs=[*state.kept_epochs, len(state.epochs)]).write()
+    EpochIndex(epochs=[*shown, last], best=best).write()
     save_checkpoint(model, paths.TOKENIZER, paths.CHECKPOINT)
+    copy_checkpoint(paths.CHECKPOINT if best == last else checkpoint.epoch(best), paths.BEST)
     train_metrics(state, model.parameter_count()).write()
     Run(
         run_id=state.run_id,
@@ -47,9 +50,6 @@ def train_metrics(state: TrainerState, parameters: int) -> TrainMetrics:
     return TrainMetrics(
         train_loss=last.train_loss,
         train_ppl=last.train_ppl,
-        valid_loss=last.valid_loss,
-        valid_ppl=last.valid_ppl,
-        valid_bits_per_byte=last.valid_bits_per_byte,
         steps=last.step,
         tokens=last.tokens,
         parameters=parameters,

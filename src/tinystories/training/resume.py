@@ -73,7 +73,10 @@ class ResumeCheckpoint:
         return self._directory.name
 
     def save(self, tensors: dict[str, Tensor], state: TrainerState) -> None:
-        """Save a state, then remove those before it, so that there is a complete one at every moment."""
+        """Save a state, then remove those before it, so that there is a complete one at every moment.
+
+        Last go the weights of epochs that it no longer names.
+        """
         before, values = self.saved(), state.model_dump()
         tmp = self._directory / "tmp"
         shutil.rmtree(tmp, ignore_errors=True)
@@ -83,7 +86,8 @@ class ResumeCheckpoint:
         total = checksum([self.key, values], tmp / TENSORS)
         write_json(tmp / TRAINER_STATE, {"checksum": total, "state": values})
         tmp.rename(self._directory / _directory_name(state.step, before))
-        for path in before:
+        kept = {self.epoch(number) for number in state.kept_epochs}
+        for path in [*before, *(set((self._directory / "epochs").glob("*")) - kept)]:
             _remove(path)
 
     def load(self, expected: dict[str, Tensor]) -> tuple[dict[str, Tensor], TrainerState] | None:

@@ -10,13 +10,11 @@ import torch
 from tinystories.common import paths
 from tinystories.common.artifacts import MAX_VALUE, EpochRow, HistoryRow
 from tinystories.common.console import ProgressBar, info, plural, progress
-from tinystories.common.epochs import epochs_with_samples
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.signals import GracefulShutdown, Stopped
 from tinystories.inference.loss_eval import EvalResult, perplexity
 from tinystories.inference.samples import render_samples
-from tinystories.model.checkpoint import save_checkpoint
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.device import limit_threads, translate_device_errors
 from tinystories.tracking.async_logger import AsyncRunLogger
@@ -27,6 +25,7 @@ from tinystories.training.backend import choose_backend, describe_environment, s
 from tinystories.training.conditions import find_conditions, use_threads
 from tinystories.training.data import TrainingData, open_data, warn_of_many_passes
 from tinystories.training.distributed import choose_ranks
+from tinystories.training.kept_epochs import keep_weights
 from tinystories.training.launch import connected, dismiss, follow
 from tinystories.training.other_ranks import choose_conditions, take_over
 from tinystories.training.parent import read_parent, start_from
@@ -240,14 +239,12 @@ class Trainer:
         """Evaluate on the whole validation set, add a row to the loss/PPL table, keep the weights, show samples."""
         state, number = self._state, len(self._state.epochs) + 1
         self._save()  # validation can take long; a stop during it should not cost steps
-        data, epochs = self._data, self._params.train.epochs
+        data = self._data
         valid = self._step.evaluate_loss(data.valid, data.meta.valid.bytes, self._stop.check)
         self._check_finite("validation loss", valid.loss)
         row = self._epoch_row(number, state.epoch_loss_sum / self._params.train.steps_per_epoch, valid)
-        if number < epochs and number in epochs_with_samples(epochs):
-            save_checkpoint(self._step.model, paths.TOKENIZER, self._checkpoint.epoch(number))
-            state.kept_epochs.append(number)
         state.epochs.append(row)
+        keep_weights(self._step.model, state, self._checkpoint, self._params.train.epochs)
         state.epoch_loss_sum = 0.0
         write_tables(state)
         self._logger.log_metrics(state.step, epoch_metrics(row))
