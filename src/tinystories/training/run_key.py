@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # is left out.
 CODE = (
     "model", "inference", "training",
-    "tokenization/token_files.py", "common/epochs.py", "common/params.py", "common/special_tokens.py",
+    "tokenization/token_files.py", "common/epochs.py", "common/params.py",
+    "common/param_types.py", "common/special_tokens.py",
 )  # fmt: skip
 
 # Parameters of `train` that do not decide the result, or whose resolved value is among the conditions.

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 
 import torch
 
@@ -35,6 +34,7 @@ from tinystories.training.retention import prune
 from tinystories.training.run_key import training_identity, training_key
 from tinystories.training.schedule import lr_factor
 from tinystories.training.step import TrainStep, fit_micro_batch, micro_batch_size
+from tinystories.training.times import later, now
 from tinystories.training.validation_slice import is_due, slice_windows
 
 
@@ -66,7 +66,7 @@ def train(params: Params, experiment: str | None) -> None:
         step = TrainStep(params, data.meta.vocab_size, data.train, backend, ranks)
         state = _resume(checkpoint, step) or take_over(states, other, checkpoint, conditions, step)
         if state is None:
-            state = TrainerState(started=_now(), training=identity, conditions=dict(conditions))
+            state = TrainerState(started=now(), training=identity, conditions=dict(conditions))
             if parent:
                 start_from(parent, step, data, stop.check)
         if state.ended is None:
@@ -137,7 +137,7 @@ class Trainer:
             if status != "FINISHED":
                 self._logger.close(status)
         # If the clock was set back meanwhile, the training must not end before it started.
-        state.ended = max(_now(), _later(state.started, state.seconds))
+        state.ended = max(now(), later(state.started, state.seconds))
         # Kept after the end: should DVC fail to record the results, no step is trained twice.
         self._checkpoint.save(self._step.state_dict(), state)
         prune(paths.training_states(), self._checkpoint.key)
@@ -297,11 +297,3 @@ class Trainer:
         state.run_id = self._logger.run_id or state.run_id
         self._checkpoint.save(self._step.state_dict(), state)
         self._saved_at = time.monotonic()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _later(time: str, seconds: float) -> str:
-    return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
