@@ -24,6 +24,9 @@ endif
 # `dvc --quiet` alone hides errors, too: it shows only what is CRITICAL.
 QUIET_DVC := python -c 'import logging; logging.CRITICAL = logging.ERROR; from dvc.cli import main; exit(main())'
 
+# Two processes, each test file in one of them, in the usual order: the longest are not the last.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 # A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
 SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.log_every=10
@@ -71,10 +74,10 @@ check-reference:
 		"or \`dvc repro\` for the file as it is"; exit 1; }
 
 test: $(VENV)/.installed-dev
-	$(RUN) python -m pytest $(ARGS)
+	$(RUN) python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-fast: $(VENV)/.installed-dev
-	$(RUN) python -m pytest -m "not slow and not pipeline" $(ARGS)
+	$(RUN) python -m pytest $(SIDE_BY_SIDE) -m "not slow and not pipeline" $(ARGS)
 
 reproduce: check check-reference $(VENV)/.installed
 	$(RUN) dvc repro

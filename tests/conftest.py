@@ -1,5 +1,6 @@
 """What several test files need: small parameters, a small tokenizer, token files made with it."""
 
+import atexit
 import getpass
 import importlib.util
 import os
@@ -17,6 +18,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors as small as these, 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the stages
 # What PyTorch compiles is kept from one test run to the next, in its own usual place.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
+# What is compiled of the project's own is kept for one test run, and the processes that it starts. The compiler that
+# does so lies in one place for all checkouts, because PyTorch finds what it has compiled by the compiler's name.
+if "CXX" not in os.environ:
+    os.environ["KEPT_KERNELS"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["KEPT_KERNELS"])
+    compiler = Path(tempfile.gettempdir(), f"compiler_{getpass.getuser()}", "g++")
+    compiler.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(Path(__file__).with_name("support") / "g++", os.environ["KEPT_KERNELS"])
+    Path(os.environ["KEPT_KERNELS"], "g++").replace(compiler)
+    os.environ["CXX"] = str(compiler)
 
 import pytest
 import torch
@@ -50,7 +61,7 @@ settings.load_profile("tests")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests as `pipeline` by the fixtures of a repository or a disk, and Triton's tests as `slow`."""
     for item in items:
-        if {"finished", "repository", "small_disk"} & set(getattr(item, "fixturenames", ())):
+        if {"finished", "repository", "small_disk", "two_epochs"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
         if item.path.parent.name == "gpu":  # where there is no GPU, Triton interprets each kernel
             item.add_marker("slow")
@@ -158,15 +169,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture
 def repository(finished: Repository, tmp_path: Path) -> Repository:
-    """A copy of the finished repository that a test may change.
+    """A copy of the finished repository that a test may change, with an MLflow record of its own."""
+    return finished.copy_with_record(tmp_path / "project")
 
-    Its MLflow database is new: a copied one would write to the original's artifacts.
-    """
-    copy = finished.copy(tmp_path / "project")
-    (copy.path / "mlflow.db").unlink()
-    shutil.rmtree(copy.path / "mlartifacts")
-    copy.run("dvc", "repro", "--force", "--single-item", "publish")
-    return copy
+
+@pytest.fixture(scope="session")
+def two_epochs(finished: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The finished repository after an experiment of two epochs, named `two-epochs`; for reading only."""
+    repository = finished.copy_with_record(tmp_path_factory.mktemp("two epochs") / "project")
+    repository.run("dvc", "exp", "run", "--name", "two-epochs", "-S", "train.epochs=2")
+    return repository
 
 
 @pytest.fixture

@@ -191,7 +191,8 @@ def test_storygen_measures_identical_files() -> None:
 
 
 @pytest.mark.slow
-def test_sharing_measures_each_setting_in_each_situation() -> None:
+def test_sharing_measures_each_setting_in_each_situation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "PROCESSES", 2)  # each imports PyTorch
     rows = sharing.measure(tiny=True)["rows"]
     assert [row["setting"] for row in rows] == list(sharing.SETTINGS)
     assert all(

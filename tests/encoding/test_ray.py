@@ -147,9 +147,9 @@ def test_stopped_stage_leaves_no_process(tmp_path, stories, tokenizer, monkeypat
     await_true(lambda: any("dashboard/agent" in line(process) for process in family() if process.pid not in before))
     stage.send_signal(number)
     start = time.monotonic()
-    _, error = stage.communicate(timeout=30)
+    _, error = stage.communicate(timeout=120)
     assert (stage.returncode, error) == (128 + number, "")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
     assert {process.pid for process in family()} <= before
     assert not list((tmp_path / "data/tokens").glob("*"))
 

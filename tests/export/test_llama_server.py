@@ -173,7 +173,7 @@ def test_serve_ends_quietly(checkpoint, tmp_path, number):
         assert connection.getresponse().read(10)
         assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["tinystories"]
         running.process.send_signal(number)
-        assert running.process.communicate(timeout=30)[0] == ""
+        assert running.process.communicate(timeout=120)[0] == ""
         assert running.process.returncode == 0
     assert list(tmp_path.iterdir()) == []
 

@@ -6,13 +6,15 @@ from urllib.parse import unquote, urlsplit
 from tests.support.repository import Repository, results
 
 
-def test_experiments_have_named_runs(repository: Repository) -> None:
+def test_experiments_have_named_runs(finished: Repository, two_epochs: Repository, tmp_path: Path) -> None:
+    repository = two_epochs.copy_with_record(tmp_path / "project")
+
     def experiment(*options: str) -> set[str]:
         repository.run("dvc", "exp", "run", *options)
         return {run.info.run_name for run in repository.runs()}
 
-    first = repository.only_run()
-    assert experiment("--name", "two-epochs", "-S", "train.epochs=2") == {first.info.run_name, "two-epochs"}
+    first = finished.only_run()
+    assert {run.info.run_name for run in repository.runs()} == {first.info.run_name, "two-epochs"}
     two = next(run for run in repository.runs() if run.info.run_name == "two-epochs")
     assert [step for step, _ in repository.points(two, "epoch/valid_loss")] == [30, 60]
     assert {"plot.png", "report.md", "epochs.csv", "samples/epoch_2.md", "checkpoint/model.safetensors"} <= (
@@ -49,10 +51,9 @@ def test_evaluation_experiment_has_its_own_run(repository: Repository) -> None:
     assert repository.points(runs["bf16"], "train/loss") == repository.points(runs["fp32"], "train/loss")
 
 
-def test_other_prompts_train_nothing(repository: Repository) -> None:
+def test_other_prompts_train_nothing(two_epochs: Repository, tmp_path: Path) -> None:
     """They make new samples of all epochs, and a run of their own, which has them."""
-    repository.change(train__epochs=2)
-    repository.run("dvc", "repro")
+    repository = two_epochs.copy_with_record(tmp_path / "project")
     first, key = repository.read("models/run.json")["run_id"], repository.read("models/run.json")["key"]
     states = sorted((repository.path / ".state/train").glob("*/step-*"))
     pages = ("epoch_1.md", "epoch_2.md", "final.md")

@@ -34,7 +34,7 @@ def test_presets_work_without_git_identity_and_login_shell(bare: Repository) -> 
     files = bare.path / "my stories, (all)"
     files.mkdir()
     shutil.copy(bare.path / "data/raw/train.txt", files / "one.txt")
-    bare.run("make", *INSTALLED, "quickstart", "QUICKSTART=seed=1", IN_SECONDS)
+    bare.run("make", *INSTALLED, "quickstart", "QUICKSTART=sample.top_k=3", IN_SECONDS)
     output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}", IN_SECONDS)
     written = yaml.safe_load((bare.path / "params.yaml").read_text())["data"]["files"]
     assert (written["train"], written["valid"]) == (files.name, "data/own/valid")
@@ -48,7 +48,7 @@ def test_presets_work_without_git_identity_and_login_shell(bare: Repository) -> 
     bare.environment["SHELL"] = "/bin/sh"
     output = bare.run("make", *INSTALLED, "mytext", f"FILES={files.name}", IN_SECONDS)
     assert "git config" not in output and "export" not in output
-    bare.run("dvc", "exp", "run", "-S", "train.learning_rate=0.005")
+    bare.run("dvc", "exp", "run", "-S", "sample.top_k=4")
 
 
 def test_quickstart_shows_why_dvc_stops(bare: Repository) -> None:

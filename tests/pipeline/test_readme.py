@@ -114,11 +114,11 @@ def install(repository: Repository) -> None:
 
 
 def stand_in(repository: Repository, port: int) -> None:
-    """Small presets, as on make's command line; `make test` runs one file; the stories of a user."""
+    """Small presets, as on make's command line; `make test` runs one file, in one process; the stories of a user."""
     values = {key: value for key, value in SMALL.items() if key != "sample.prompts"}
     small = [f"{key}={value}" for key, value in values.items() if not key.startswith("data.")]
     source = [f"{key}={value}" for key, value in values.items() if key.startswith("data.")]
-    words = {"SMALL": small, "QUICKSTART": source}
+    words = {"SMALL": small, "QUICKSTART": source, "SIDE_BY_SIDE": []}
     flags = [f"{name}={' '.join(value)}".replace(" ", "\\ ") for name, value in words.items()]
     repository.environment |= {
         "MAKEFLAGS": f"--no-print-directory -- {' '.join(flags)}",

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 from tests.support.repository import Repository, results
@@ -17,8 +18,8 @@ def recorded(repository: Repository) -> dict[str, Any]:
     }
 
 
-def test_record_brings_back_every_run(repository: Repository) -> None:
-    repository.run("dvc", "exp", "run", "--temp", "--name", "two-epochs", "-S", "train.epochs=2")
+def test_record_brings_back_every_run(two_epochs: Repository, tmp_path: Path) -> None:
+    repository = two_epochs.copy_with_record(tmp_path / "project")
     # The same training, evaluated otherwise: a run of its own.
     repository.run("dvc", "exp", "run", "--name", "evaluated", "-S", "evaluate.batch_size=3")
     before, changed = recorded(repository), repository.run("git", "status", "--porcelain")
@@ -43,7 +44,7 @@ def test_record_says_what_it_cannot_bring_back(repository: Repository) -> None:
     assert output.count("\n") == 1
 
 
-def test_record_outside_a_repository_is_one_line(finished: Repository, tmp_path) -> None:
+def test_record_outside_a_repository_is_one_line(finished: Repository, tmp_path: Path) -> None:
     other = Repository(tmp_path)
     other.environment["GIT_CEILING_DIRECTORIES"] = str(tmp_path.parent)
     output = other.run(*RECORD, fails=True)

@@ -121,9 +121,9 @@ FILES: list[tuple[str, bytes, str]] = [
 @pytest.mark.parametrize(("name", "data", "message"), FILES, ids=[name for name, _, _ in FILES])
 def test_prepare_files_refuses(name, data, message):
     Path(name).write_bytes(data)
-    start = time.monotonic()
+    start = time.process_time()
     assert problem(own(train=name)).startswith(f"data.files.train: {name}: {message}")
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 FIFO = 1
@@ -163,9 +163,9 @@ def test_prepare_files_refuses_places(place, message):
             Path(name).write_bytes(content)
         else:
             Path(name).symlink_to(content)
-    start = time.monotonic()
+    start = time.process_time()
     assert problem(own(train="my")).startswith(message)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_prepare_files_unreadable(monkeypatch):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,13 +17,20 @@ from tests.support.sources import manifest, params, problem, splits
 from tests.support.stage import STAGE, await_file, await_true
 from tinystories.sources import embedded, storygen
 from tinystories.sources.prepare import prepare
+from tinystories.sources.storygen import blocks
 
 pytestmark = pytest.mark.usefixtures("here")
 
 
 def workers() -> list[psutil.Process]:
-    """The processes that generate stories; other tests may have left a helper of multiprocessing."""
-    return [child for child in psutil.Process().children() if "multiprocessing" not in " ".join(child.cmdline())]
+    """The processes that generate stories, and no others, which other tests may have left."""
+
+    def generates(process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            return blocks.__name__ in process.cmdline()
+        return False
+
+    return list(filter(generates, psutil.Process().children()))
 
 
 @pytest.fixture
@@ -86,8 +94,8 @@ def test_stage_download_leaves_no_process(name, status):
         workers = psutil.Process(stage.pid).children()
         assert len(workers) == 3
         os.killpg(stage.pid, getattr(signal, name))
-        _, errors = stage.communicate(timeout=10)
+        _, errors = stage.communicate(timeout=60)
         assert (stage.returncode, errors) == (status, "")
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     assert name == "SIGKILL" or not list(part.parent.iterdir())

@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pandas as pd
 import yaml
@@ -58,7 +60,7 @@ class Repository:
         }
 
     def run(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=900)
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output
         return output
@@ -140,6 +142,17 @@ class Repository:
     def copy(self, path: Path) -> "Repository":
         shutil.copytree(self.path, path, symlinks=True)
         return Repository(path)
+
+    def copy_with_record(self, path: Path) -> "Repository":
+        """Make one whose MLflow store is its own, as if all had been recorded there."""
+        copy = self.copy(path)
+        places = [f"{quote(str(repository.path))}/" for repository in (self, copy)]
+        with closing(sqlite3.connect(copy.path / "mlflow.db")) as database, database:
+            for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                for _, column, *_ in database.execute(f"PRAGMA table_info({table})").fetchall():
+                    change = 'UPDATE {0} SET "{1}" = replace("{1}", ?, ?) WHERE instr("{1}", ?)'
+                    database.execute(change.format(table, column), (*places, places[0]))
+        return copy
 
 
 def new_repository(path: Path, **changes: Any) -> Repository:

@@ -84,7 +84,7 @@ class Trainings:
         environment |= {} if case.kernels else {"TMPDIR": str(self._no_exec)}
         prefix = ["taskset", "-c", cores] if cores else []
         command = [*prefix, sys.executable, "-c", TRAINING, case.compiled, *moves]
-        done = subprocess.run(command, cwd=self._path, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=self._path, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stdout + done.stderr
         lines = done.stdout.splitlines()
         return done.stdout, [line for line in lines if line.startswith("result ")]
