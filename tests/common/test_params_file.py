@@ -116,6 +116,8 @@ BAD = [
     (renamed("train.warmup_steps", "warmup"), ["train.warmup is a share", "should be train.warmup_steps"]),
     (put("train.kept_trunks", "-1"), ["train.kept_trunks is -1", "at least 0"]),
     (put("train.kept_trunk_gigabytes", "-1"), ["train.kept_trunk_gigabytes is -1", "at least 0"]),
+    (put("train.devices", "0"), ["train.devices is 0", "auto or a whole number from 1"]),
+    (put("train.micro_batch_size", "0"), ["train.micro_batch_size is 0", "auto or a whole number from 1"]),
     (put("train.save_every", "0"), ["train.save_every is 0", "greater than 0"]),
     (put("sample.temperature", "0"), ["sample.temperature is 0", "greater than 0"]),
     (put("sample.top_k", "0"), ["sample.top_k is 0", "at least 1"]),
@@ -129,6 +131,8 @@ BAD = [
     # values that do not fit each other
     (put("model.heads", "7"), ["model.embedding_size is 256", "model.heads is 7", "14"]),
     (put("model.embedding_size", "16"), ["model.embedding_size is 16", "model.heads is 16", "32"]),
+    (put("train.devices", "5"), ["train.batch_size is 32", "train.devices is 5", "multiple"]),
+    (put("train.micro_batch_size", "5"), ["train.micro_batch_size is 5", "should divide", "(32)"]),
     (
         put("model.layers", "1000").replace("embedding_size: 256", "embedding_size: 65536"),
         ["model.embedding_size is 65536", "model.layers is 1000", "5.2e+13 parameters", "at most 1e+10"],

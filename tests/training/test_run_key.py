@@ -99,6 +99,8 @@ WITHOUT_EFFECT = {
     "train.device": "auto",  # what they resolve to is in the key, not what was asked for
     "train.precision": "auto",
     "train.compile": "off",
+    "train.devices": 2,
+    "train.micro_batch_size": 2,
     "sample.top_k": 41,  # samples are no output of the training
     "sample.temperature": 0.9,
     "sample.max_new_tokens": 21,

@@ -1,91 +1,37 @@
 """The typed schema of `params.yaml`, and the sizes derived from it."""
 
-import os
-import re
-import shlex
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
 
-from tinystories.common.mlflow_limits import MAX_EXPERIMENT_NAME
-from tinystories.common.paths import CHECKPOINT, PARENTS, TOKENIZER
-from tinystories.common.urls import REGISTERED_MODEL, is_address, may_hold_credentials, store_problem
+from tinystories.common.param_types import (
+    AutoOrCount,
+    BatchSize,
+    Count,
+    Experiment,
+    Fraction,
+    Parent,
+    Prompt,
+    Rate,
+    Seed,
+    SingleLine,
+    Stories,
+    TrackingUri,
+    not_empty,
+)
 
 MAX_VOCAB_SIZE = 65_536  # a token is stored in two bytes
 MIN_VOCAB_SIZE = 257  # 256 bytes and <|endoftext|>
 MAX_PARAMETERS = 10**10  # a training holds four numbers for each: 160 GB
 MAX_TOKENS_PER_BATCH = 2**24  # with any vocabulary, more logits than a machine holds
 MLP_MULTIPLE = 64  # of the MLP's hidden size: matrix units like such sizes, and the optimizer takes rows in such groups
-
-
-def _one_line(text: str) -> str:
-    if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", text):
-        raise ValueError("should be one line, without control characters")
-    return text
-
-
-def _not_empty(text: str) -> str:
-    if not text.strip():
-        raise ValueError("should not be empty")
-    return text
-
-
-def _mlflow_takes_it(text: str) -> str:
-    if len(text) > MAX_EXPERIMENT_NAME:
-        raise ValueError(f"has {len(text):,} characters and should have at most {MAX_EXPERIMENT_NAME}")
-    return text
-
-
-def _is_store(text: str) -> str:
-    if problem := store_problem(text):
-        raise ValueError(problem)
-    return text
-
-
-def _no_credentials(alternative: str) -> AfterValidator:
-    """Refuse an address that may hold a secret: params.yaml is in git, and DVC copies its values into dvc.lock."""
-
-    def check(text: str) -> str:
-        if may_hold_credentials(text):
-            raise ValueError(
-                f"should have no user, password or query in it, because they would reach git; {alternative}"
-            )
-        return text
-
-    return AfterValidator(check)
-
-
-def _is_parent(text: str) -> str:
-    if not text or REGISTERED_MODEL.fullmatch(text):
-        return text
-    if is_address(text) or may_hold_credentials(text):
-        raise ValueError("should be empty, models:/NAME@ALIAS, models:/NAME/VERSION, or a checkpoint directory")
-    here = Path.cwd()
-    inside = Path(os.path.normpath(here / text))
-    if any(inside.is_relative_to(here / output) for output in (CHECKPOINT.parent, TOKENIZER.parent)):
-        raise ValueError(
-            f"is among the outputs of the pipeline, which this run replaces; run: cp -r {shlex.quote(text)} {PARENTS}/ "
-            f"and give train.init_from={PARENTS / inside.name}"
-        )
-    return text
-
-
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Count = Annotated[int, Field(ge=1, le=2**40)]
-BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=10)]
-SingleLine = Annotated[str, AfterValidator(_one_line)]
-Prompt = Annotated[SingleLine, AfterValidator(_not_empty)]
-Experiment = Annotated[SingleLine, AfterValidator(_not_empty), AfterValidator(_mlflow_takes_it)]
-Stories = Annotated[SingleLine, _no_credentials("download the file (dvc import-url, curl), and give its path")]
-TrackingUri = Annotated[
-    SingleLine, _no_credentials("the variable MLFLOW_TRACKING_URI may have them"), AfterValidator(_is_store)
-]
-Parent = Annotated[
-    SingleLine, AfterValidator(_is_parent), BeforeValidator(lambda value: "" if value is None else value)
-]
 
 
 class _Section(BaseModel):
@@ -108,9 +54,9 @@ class EmbeddedSource(_Section):
 class FilesSource(_Section):
     """The user's text. `train`, `valid`: a file or a directory of files, which DVC watches."""
 
-    train: Annotated[Stories, AfterValidator(_not_empty)]
-    valid: Annotated[Stories, AfterValidator(_not_empty)]
-    column: Annotated[SingleLine, AfterValidator(_not_empty)]
+    train: Annotated[Stories, AfterValidator(not_empty)]
+    valid: Annotated[Stories, AfterValidator(not_empty)]
+    column: Annotated[SingleLine, AfterValidator(not_empty)]
     documents: Literal["auto", "blank_lines", "lines"]
     held_out: Annotated[float, Field(gt=0, le=0.5)]
 
@@ -196,6 +142,8 @@ class Train(_Section):
     precision: Literal["auto", "bf16", "fp32"]
     compile: Literal["auto", "on", "off"]
     deterministic: bool
+    devices: AutoOrCount
+    micro_batch_size: AutoOrCount
     log_every: Count
     save_every: Annotated[float, Field(gt=0, le=1e6)]
     kept_trunks: Annotated[int, Field(ge=0, le=10_000)]
@@ -219,6 +167,22 @@ class Train(_Section):
                 "which does not depend on train.epochs (0.01 of 40,000 steps: 400)"
             )
         return values
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        ranks = 1 if self.devices == "auto" else self.devices
+        if self.batch_size % ranks:
+            raise ValueError(
+                f"train.batch_size is {self.batch_size} and train.devices is {ranks}; "
+                "the batch should be a multiple of the devices, because each takes an equal part of it"
+            )
+        micro = 1 if self.micro_batch_size == "auto" else self.micro_batch_size
+        if self.batch_size // ranks % micro:
+            raise ValueError(
+                f"train.micro_batch_size is {micro} and train.batch_size is {self.batch_size}; "
+                f"the micro-batch should divide a device's part of the batch ({self.batch_size // ranks})"
+            )
+        return self
 
     @property
     def steps(self) -> int:

@@ -9,6 +9,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from tinystories.common.errors import UserError
+
 POLL_SECONDS = 0.5  # between checks of the parent process
 DEBOUNCE_SECONDS = 2.0  # in which a second signal counts as the first: see `_is_new`
 GRACE_SECONDS = 8.0  # from a signal to a hard exit: see `exit_after_grace`
@@ -101,6 +103,7 @@ class GracefulShutdown:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self.failure: str | None = None  # why the work cannot go on, set by another thread
         self._defers = False
         self._before: dict[int, Any] = {}
 
@@ -120,7 +123,9 @@ class GracefulShutdown:
         self._defers = True
 
     def check(self) -> None:
-        """Raise `Stopped` if a signal has arrived."""
+        """Raise `Stopped` if a signal has arrived, UserError where another thread has noted a failure."""
+        if self.failure is not None:
+            raise UserError(self.failure)
         if self.signal_number is not None:
             raise Stopped(self.signal_number, immediate=False)
 

@@ -19,11 +19,13 @@ from tinystories.common.urls import shown_address, store_problem
 
 # The number of parallel processes, as torchrun, Open MPI, MPICH (and Intel MPI) and Slurm's srun set it.
 WORLD_SIZE_VARIABLES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+RANKS_VARIABLES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # under which the stage `train` takes part
 
 
-def run_stage(main: Callable[[Params], None]) -> None:
+def run_stage(main: Callable[[Params], None], parallel: bool = False) -> None:
     """Run `main` with the parameters of params.yaml. Exit status: 0, 1 after a UserError, 130 or 143 when stopped.
 
+    `parallel`: `main` takes part where this is one of several processes, of torchrun or Slurm.
     Every stage checks MLFLOW_TRACKING_URI too: a mistake in it should not show only after the training.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
@@ -36,7 +38,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
         # hand may outlive its shell.
         exit_with_parent()
     try:
-        _check_processes()
+        _check_processes(parallel)
         if by_dvc:
             _check_directories()
         params = load_params()
@@ -57,9 +59,11 @@ def run_stage(main: Callable[[Params], None]) -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _check_processes() -> None:
-    """Errors: UserError where this is one of several parallel processes."""
+def _check_processes(parallel: bool) -> None:
+    """Errors: UserError where this is one of several processes, which `parallel` allows those of torchrun and srun."""
     for name in WORLD_SIZE_VARIABLES:
+        if parallel and (name in RANKS_VARIABLES or "WORLD_SIZE" in os.environ):
+            continue
         if os.environ.get(name, "1").strip() not in ("", "0", "1"):
             raise UserError(
                 f"{name} is {os.environ[name]}; each process would do the whole work; "

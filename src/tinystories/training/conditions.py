@@ -59,7 +59,7 @@ def conditions_to_resume(states: Path, training: str, here: Conditions) -> Condi
     used again, unless OMP_NUM_THREADS is set. A state that differs in anything else can be resumed only where it was
     made. It is kept, a warning says so, and the training starts over.
     """
-    found = [state.conditions for state in _newest_states(states) if state.training == training]
+    found = [state.conditions for state in newest_states(states) if state.training == training]
     if here in found:
         return here
     for saved in found:
@@ -81,7 +81,7 @@ def describe_difference(saved: Conditions, here: Conditions) -> str:
     return ", ".join(f"{name} {saved.get(name)} (here {here.get(name)})" for name in differing)
 
 
-def _newest_states(states: Path) -> Iterator[TrainerState]:
+def newest_states(states: Path) -> Iterator[TrainerState]:
     """The last saved state of each training, newest first. States that cannot be read are skipped."""
     directories = [directory for path in states.glob("[!.]*") for directory in ResumeCheckpoint(path).saved()[:1]]
     for directory in sorted(directories, key=lambda path: path.stat().st_mtime, reverse=True):

@@ -18,12 +18,16 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # is left out.
 CODE = (
     "model", "inference", "training",
-    "tokenization/token_files.py", "common/epochs.py", "common/params.py", "common/special_tokens.py",
+    "tokenization/token_files.py", "common/epochs.py", "common/params.py",
+    "common/param_types.py", "common/special_tokens.py",
 )  # fmt: skip
 
 # Parameters of `train` that do not decide the result, or whose resolved value is among the conditions.
 # `init_from` is a place; the weights that were there are in the key.
-EXCLUDED = {"device", "precision", "compile", "save_every", "init_from", "kept_trunks", "kept_trunk_gigabytes"}
+EXCLUDED = {
+    "device", "precision", "compile", "devices", "micro_batch_size", "init_from",
+    "save_every", "kept_trunks", "kept_trunk_gigabytes",
+}  # fmt: skip
 # Parameters of `train` that do not decide what the steps before the cooldown compute.
 AFTER_TRUNK = {"epochs", "steps_per_epoch", "cooldown", "log_every"}
 

@@ -1,13 +1,14 @@
 """The training step: forward, backward, clip and update on one batch. It never waits for the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tinystories.common.params import Params
+from tinystories.common.console import info
+from tinystories.common.params import Params, Train
 from tinystories.inference.loss_eval import EvalResult, evaluate_loss, windows_loss
 from tinystories.model.cpu_kernels import compile_kernels
 from tinystories.model.gpt import GPT
@@ -15,7 +16,9 @@ from tinystories.model.ops import implementation
 from tinystories.tokenization.token_files import TokenArray
 from tinystories.training.backend import Backend
 from tinystories.training.batches import WindowSampler
+from tinystories.training.distributed import ONE_PROCESS, Ranks
 from tinystories.training.gpu.cuda_graph import CudaGraph
+from tinystories.training.gradients import FlatGradients
 from tinystories.training.optimizer import Optimizer, OptimizerConfig
 from tinystories.training.schedule import lr_factor
 
@@ -32,15 +35,23 @@ class TrainStep:
     Both stay on the device until they are read. Shapes: ().
     """
 
-    def __init__(self, params: Params, vocab_size: int, tokens: TokenArray, backend: Backend) -> None:
-        device, batch_shape = backend.device, (params.train.batch_size, params.model.context_length)
+    def __init__(
+        self, params: Params, vocab_size: int, tokens: TokenArray, backend: Backend, ranks: Ranks = ONE_PROCESS
+    ) -> None:
+        self._ranks, self._rank_batch = ranks, params.train.batch_size // ranks.count
+        device, batch_shape = backend.device, (self._rank_batch, params.model.context_length)
         self._train = params.train
+        self._micro_batch = micro_batch_size(params.train, ranks.count)
         self._sampler = WindowSampler(tokens, params.model.context_length, params.train.batch_size, params.seed)
         self.model = GPT(params.model, vocab_size, backend.dtype)
         self.model.initialize(params.seed)
         self.model.to(device)
-        self._gpu_step = _gpu_step(self.model, params, backend)
+        self._gpu_step = _gpu_step(self.model, self._micro_batch, backend)
         self._build_optimizer(backend)
+        self._flat_grads: FlatGradients | None = None
+        if ranks.count > 1 or self._micro_batch < self._rank_batch:
+            target = self._gpu_step.flat_grads if self._gpu_step else None
+            self._flat_grads = FlatGradients(self.model, self._loss_and_grads, self._micro_batch, ranks, target)
         self.loss_sum = torch.zeros((), device=device)
         self.gradient_norm = torch.zeros((), device=device)
         self._step = torch.zeros((), dtype=torch.int64, device=device)
@@ -49,6 +60,8 @@ class TrainStep:
         self._lr_factors = torch.zeros(PREFETCH_BATCHES, device=device)
         self._first_prefetched = -1  # step of the first of these batches
         self._run = CudaGraph(self._step_body, device)
+        # The all-reduce stands between two graphs: a collective of several machines is in neither.
+        self._run_grads, self._run_update = (CudaGraph(body, device) for body in (self._grads_body, self._update_body))
 
     def _build_optimizer(self, backend: Backend) -> None:
         """Choose how loss, gradients and updates are computed."""
@@ -75,12 +88,18 @@ class TrainStep:
             self._prefetch(first)
         if step != self._next_step:
             self._step.fill_(step)
-        self._run()
+        if self._flat_grads:
+            self._run_grads()
+            self._flat_grads.exchange()
+            self._run_update()
+        else:
+            self._run()
         self._next_step = step + 1
 
     def _prefetch(self, first: int) -> None:
         """Send the batches and the schedule's factors of PREFETCH_BATCHES steps to the device."""
         windows = torch.from_numpy(self._sampler.batches(first, PREFETCH_BATCHES))
+        windows = windows[:, self._ranks.rank * self._rank_batch :][:, : self._rank_batch]
         batches = torch.stack((windows[..., :-1], windows[..., 1:]), dim=1)  # inputs and targets
         factors = torch.tensor([lr_factor(first + index, self._train) for index in range(PREFETCH_BATCHES)])
         for target, source in ((self._batches, batches), (self._lr_factors, factors)):
@@ -89,11 +108,24 @@ class TrainStep:
         self._first_prefetched = first
 
     def _step_body(self) -> None:
-        # index_select, because the host would have to know the index for `self._batches[...]`.
-        index = (self._step % PREFETCH_BATCHES).view(1)
-        tokens, targets = self._batches.index_select(0, index)[0]
-        factor = self._lr_factors.index_select(0, index)[0]
-        loss, grads = self._loss_and_grads(tokens, targets)
+        tokens, targets = self._of_this_step(self._batches)
+        self._apply(*self._loss_and_grads(tokens, targets))
+
+    def _grads_body(self) -> None:
+        assert self._flat_grads
+        tokens, targets = self._of_this_step(self._batches)
+        self._flat_grads.compute(tokens, targets)
+
+    def _update_body(self) -> None:
+        assert self._flat_grads
+        self._apply(*self._flat_grads.result())
+
+    def _of_this_step(self, values: Tensor) -> Tensor:
+        # index_select, because the host would have to know the index for `values[...]`.
+        return values.index_select(0, (self._step % PREFETCH_BATCHES).view(1))[0]
+
+    def _apply(self, loss: Tensor, grads: Mapping[str, Tensor]) -> None:
+        factor = self._of_this_step(self._lr_factors)
         self.gradient_norm.copy_(self._update(grads, self._step, factor))
         self.loss_sum += loss
         self._step += 1
@@ -109,17 +141,17 @@ class TrainStep:
     ) -> EvalResult:
         """Evaluate the current weights on all tokens of the file."""
         # Without a backward pass there is memory for twice the batch, so that no parameter is needed.
-        batch_size = 2 * self._train.batch_size
+        batch_size = 2 * self._micro_batch
         loss_sum = self._gpu_step.loss_sum if self._gpu_step else None
         return evaluate_loss(self.model.inference_copy(), tokens, text_bytes, batch_size, on_step, loss_sum)
 
     def slice_loss(self, windows: Tensor) -> float:
         """Evaluate the current weights on some windows, in nats a token. Shape: (windows, T + 1)."""
-        if self._gpu_step and len(windows) % self._train.batch_size == 0:
+        if self._gpu_step and len(windows) % self._micro_batch == 0:
             loss_sum: Callable[[Tensor, Tensor], Tensor] = self._gpu_step.loss_sum
         else:
             loss_sum = partial(self.model.loss, reduction="sum")
-        return windows_loss(loss_sum, windows.to(self.loss_sum.device), 2 * self._train.batch_size)
+        return windows_loss(loss_sum, windows.to(self.loss_sum.device), 2 * self._micro_batch)
 
     def start_from(self, parent: GPT) -> None:
         """Take over the weights of a model of the same shape, on the CPU in fp32. The optimizer begins as always."""
@@ -145,11 +177,39 @@ class TrainStep:
             self._gpu_step.sync_compute_weights()
 
 
-def _gpu_step(model: GPT, params: Params, backend: Backend) -> "GpuStep | None":
+def micro_batch_size(train: Train, ranks: int) -> int:
+    """Windows computed at once: a rank's whole part of the batch, or train.micro_batch_size."""
+    part = train.batch_size // ranks
+    return part if train.micro_batch_size == "auto" else min(train.micro_batch_size, part)
+
+
+def fit_micro_batch(params: Params, vocab_size: int, tokens: TokenArray, backend: Backend, ranks: Ranks) -> Params:
+    """Resolve train.micro_batch_size `auto` on a GPU: a rank's part of the batch, halved until a first step fits.
+
+    Errors: out of memory where not even the smallest does.
+    """
+    part = micro = micro_batch_size(params.train, ranks.count)
+    if backend.device.type != "cuda" or params.train.micro_batch_size != "auto":
+        return params
+    while True:
+        train = params.train.model_copy(update={"batch_size": part, "micro_batch_size": micro})
+        try:
+            TrainStep(params.model_copy(update={"train": train}), vocab_size, tokens, backend).step(0)
+            break
+        except torch.OutOfMemoryError:
+            if micro % 2:
+                raise
+            micro //= 2
+        torch.cuda.empty_cache()
+    if micro < part:
+        info(f"A batch of {part} windows does not fit into the GPU's memory: it is computed {micro} windows at a time.")
+    return params.model_copy(update={"train": params.train.model_copy(update={"micro_batch_size": micro})})
+
+
+def _gpu_step(model: GPT, batch_size: int, backend: Backend) -> "GpuStep | None":
     """Choose the Triton step where there is a GPU, Triton works (as compiling does), and the kernels fit the model."""
     if implementation(backend.device, backend.dtype) != "triton" or not backend.compiled:
         return None
     from tinystories.training.gpu.step import GpuStep, is_supported  # not above: Triton exists for GPUs alone
 
-    batch_size = params.train.batch_size
     return GpuStep(model, batch_size) if is_supported(model, batch_size) else None

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 
 import torch
 
@@ -28,9 +27,12 @@ from tinystories.tracking.metrics import (
 from tinystories.tracking.mlflow_run import Status
 from tinystories.tracking.mlflow_store import tracking_uri
 from tinystories.training.backend import choose_backend, describe_environment, set_determinism, tune_malloc
-from tinystories.training.conditions import conditions_to_resume, find_conditions, use_threads
+from tinystories.training.conditions import find_conditions, use_threads
 from tinystories.training.data import TrainingData, open_data, warn_of_many_passes
+from tinystories.training.distributed import choose_ranks
 from tinystories.training.kept_epochs import keep_weights
+from tinystories.training.launch import connected, dismiss, follow
+from tinystories.training.other_ranks import choose_conditions, take_over
 from tinystories.training.parent import read_parent, start_from
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
@@ -38,7 +40,8 @@ from tinystories.training.retention import prune
 from tinystories.training.rows import epoch_row, history_row, tokens
 from tinystories.training.run_key import training_identity, training_key, trunk_identity
 from tinystories.training.schedule import warn_of_long_warmup
-from tinystories.training.step import TrainStep
+from tinystories.training.step import TrainStep, fit_micro_batch, micro_batch_size
+from tinystories.training.times import later, now
 from tinystories.training.trunk import Trunks, describe_start
 from tinystories.training.validation_slice import is_due, slice_windows
 
@@ -56,22 +59,37 @@ def train(params: Params, experiment: str | None) -> None:
         set_determinism()
     backend = choose_backend(params, data.meta.vocab_size)
     tune_malloc()
+    ranks = choose_ranks(params.train, backend.device)
+    params = fit_micro_batch(params, data.meta.vocab_size, data.train, backend, ranks)
+    if ranks.rank:
+        follow(params, data, backend, ranks)
+        return
+    ranks.share_threads()
+    here = ranks.conditions(params.train, micro_batch_size(params.train, ranks.count))
     states, identity = paths.training_states(), training_identity(params, data.meta, parent)
-    conditions = conditions_to_resume(states, identity, find_conditions(backend, params.model.head_size))
+    here = {**find_conditions(backend, params.model.head_size), **here}
+    conditions, other = choose_conditions(states, identity, here)
     use_threads(conditions)
     trunks = Trunks(params, trunk_identity(params, data.meta, parent), conditions)
     with lock_checkpoint(states, training_key(identity, conditions)) as checkpoint, GracefulShutdown() as stop:
-        step = TrainStep(params, data.meta.vocab_size, data.train, backend)
-        state = _resume(checkpoint, step) or trunks.continue_in(checkpoint, identity, step)
+        step = TrainStep(params, data.meta.vocab_size, data.train, backend, ranks)
+        state = (
+            _resume(checkpoint, step)
+            or take_over(states, other, checkpoint, conditions, step)
+            or trunks.continue_in(checkpoint, identity, step)
+        )
         if state is None:
-            state = TrainerState(started=_now(), training=identity, conditions=dict(conditions))
+            state = TrainerState(started=now(), training=identity, conditions=dict(conditions))
             if parent:
                 start_from(parent, step, data, stop.check)
         if state.ended is None:
             state.environment = {**describe_environment(backend), **conditions}
             tags = {**parent_tags(parent), **continued_tags(state.continued)}
-            Trainer(params, data, step, checkpoint, trunks, state, stop).run(experiment, tags)
-        else:  # DVC could not record the results: they are written again, byte for byte
+            with connected(params, backend, ranks, step, state.step, stop):
+                Trainer(params, data, step, checkpoint, trunks, state, stop).run(experiment, tags)
+        else:
+            dismiss(params, backend, ranks, step, stop)
+            # DVC could not record the results: they are written again, byte for byte
             info(
                 f"This training ended at {state.ended}, and its last state is kept: its results are written again from "
                 "that. To train it again: make clean-state, then the same command."
@@ -136,7 +154,7 @@ class Trainer:
             if status != "FINISHED":
                 self._logger.close(status)
         # If the clock was set back meanwhile, the training must not end before it started.
-        state.ended = max(_now(), _later(state.started, state.seconds))
+        state.ended = max(now(), later(state.started, state.seconds))
         # Kept after the end: should DVC fail to record the results, no step is trained twice.
         self._checkpoint.save(self._step.state_dict(), state)
         prune(paths.training_states(), self._checkpoint.key)
@@ -286,11 +304,3 @@ class Trainer:
         self._update_state()
         self._checkpoint.save(self._step.state_dict(), self._state)
         self._saved_at = time.monotonic()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _later(time: str, seconds: float) -> str:
-    return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
