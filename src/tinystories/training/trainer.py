@@ -33,13 +33,14 @@ from tinystories.training.distributed import choose_ranks
 from tinystories.training.kept_epochs import keep_weights
 from tinystories.training.launch import connected, dismiss, follow
 from tinystories.training.other_ranks import choose_conditions, take_over
-from tinystories.training.parent import read_parent, start_from
+from tinystories.training.parent import read_parent
 from tinystories.training.results import write_results, write_tables
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.retention import prune
 from tinystories.training.rows import epoch_row, history_row, tokens
 from tinystories.training.run_key import training_identity, training_key, trunk_identity
 from tinystories.training.schedule import warn_of_long_warmup
+from tinystories.training.start import begin, resume
 from tinystories.training.step import TrainStep, fit_micro_batch, micro_batch_size
 from tinystories.training.times import later, now
 from tinystories.training.trunk import Trunks, describe_start
@@ -74,14 +75,11 @@ def train(params: Params, experiment: str | None) -> None:
     with lock_checkpoint(states, training_key(identity, conditions)) as checkpoint, GracefulShutdown() as stop:
         step = TrainStep(params, data.meta.vocab_size, data.train, backend, ranks)
         state = (
-            _resume(checkpoint, step)
+            resume(checkpoint, step)
             or take_over(states, other, checkpoint, conditions, step)
             or trunks.continue_in(checkpoint, identity, step)
+            or begin(identity, conditions, parent, step, data, stop.check)
         )
-        if state is None:
-            state = TrainerState(started=now(), training=identity, conditions=dict(conditions))
-            if parent:
-                start_from(parent, step, data, stop.check)
         if state.ended is None:
             state.environment = {**describe_environment(backend), **conditions}
             tags = {**parent_tags(parent), **continued_tags(state.continued)}
@@ -95,16 +93,6 @@ def train(params: Params, experiment: str | None) -> None:
                 "that. To train it again: make clean-state, then the same command."
             )
         write_results(state, step.model, checkpoint, experiment, parent)
-
-
-def _resume(checkpoint: ResumeCheckpoint, step: TrainStep) -> TrainerState | None:
-    """Load the last saved state, and the tensors into `step`. Returns None if there is none."""
-    saved = checkpoint.load(step.state_dict())
-    if saved is None:
-        return None
-    tensors, state = saved
-    step.load_state_dict(tensors)
-    return state
 
 
 class Trainer:
