@@ -196,11 +196,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    stories = prepare_stories()
-    results = getattr(args, "results", None) or results_file(stories)
+    results = getattr(args, "results", None)
     if args.command == "table":
+        results = results or results_file(prepare_stories())
         print(table(measure(results, split="dev" if args.dev else "valid", shape=args.shape, against=args.against)))
-    elif args.command == "all":
+        return
+    stories = prepare_stories()
+    results = results or results_file(stories)
+    if args.command == "all":
         campaign(args.steps, results, stories)
     else:
         run(

@@ -64,7 +64,7 @@ BAD = [
     (COMMITTED + "\0", ["#x0000"]),
     ("", ["found nothing", "expected sections"]),
     ("---\n...\n", ["found nothing"]),
-    ("{}\n", ["seed is missing", "and 8 more"]),
+    ("{}\n", ["seed is missing", "and 9 more"]),
     ("# only a comment\n", ["found nothing"]),
     ("- seed: 1\n", ["found a list"]),
     ("1337\n", ["found a int"]),

@@ -1,4 +1,6 @@
-"""README.md from top to bottom, typed as it stands there. Needs make, git, bash, DVC, MLflow; one test transformers.
+"""README.md from top to bottom, and docs/using.md, typed as they stand there.
+
+Needs make, git, bash, DVC, MLflow; one test transformers.
 
 Stand-ins, none of which the README shows: smaller parameters, an environment that is installed already, a free port,
 a local server.
@@ -26,7 +28,10 @@ from tests.support.corpora import json_lines
 from tests.support.repository import ROOT, SMALL, Repository, new_repository, preset
 from tinystories.corpus.stories import read_stories
 
+USING = "[docs/using.md](docs/using.md)"
+# With that page where it is first linked, because what it does follows what stands above it.
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = README.replace(USING, f"{USING}\n\n{(ROOT / 'docs/using.md').read_text(encoding='utf-8')}", 1)
 # The only commands that are not typed, and why.
 NOT_TYPED = {
     r"rsync .*GPU:.*": "there is no second machine",

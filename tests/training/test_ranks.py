@@ -30,7 +30,8 @@ def here(workspace: Path) -> Path:
 
 
 def with_ranks(params: Params, devices: int | str, **changes: object) -> Params:
-    values = {"devices": devices, "device": "cpu", "save_every": 1e-9, "log_every": 1, "compile": "off", **changes}
+    usual = {"device": "cpu", "save_every": 1e-9, "log_every": 1, "compile": "off", "kept_trunks": 0}
+    values = {"devices": devices, **usual, **changes}
     return params.model_copy(update={"train": params.train.model_copy(update=values)})
 
 

@@ -138,7 +138,7 @@ def test_gradient_norm_is_before_clipping(small_params):
 
 def test_update_gets_the_lr_factor_of_its_step(small_params, monkeypatch):
     """Also after the first batches that are sent together, and where a training resumes."""
-    update = {"steps_per_epoch": 100, "warmup_steps": 50, "cooldown": 0.5}
+    update = {"steps_per_epoch": 100, "warmup_steps": 100, "cooldown": 0.5}
     params = small_params.model_copy(update={"train": small_params.train.model_copy(update=update)})
     train_step, found = TrainStep(params, 61, TOKENS, FP32), {}
 

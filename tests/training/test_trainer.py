@@ -16,7 +16,7 @@ from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.files import checksum
 from tinystories.common.params import Params
-from tinystories.training import retention
+from tinystories.training import retention, start
 from tinystories.training import trainer as module
 from tinystories.training.resume import TENSORS, TRAINER_STATE
 from tinystories.training.step import TrainStep
@@ -186,7 +186,8 @@ def test_train_prunes_finished_states(here, small_params, no_run, monkeypatch):
 
 def test_train_ends_after_its_start_though_the_clock_is_set_back(here, small_params, no_run, monkeypatch):
     times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])
-    monkeypatch.setattr(module, "now", lambda: next(times))
+    for where in (start, module):
+        monkeypatch.setattr(where, "now", lambda: next(times))
     train(small_params, None)
     run = json.loads(paths.RUN.read_text())
     assert run["started"] == "2026-01-02T00:00:00+00:00" <= run["ended"] < "2026-01-03"

@@ -160,7 +160,10 @@ def trunk_state(train: Train, step: int) -> TrainerState:
             last = now
         if now % train.steps_per_epoch == 0:
             number = now // train.steps_per_epoch
-            figures = dict.fromkeys(EpochRow.model_fields, 0.0)
+            figures = {
+                **dict.fromkeys(EpochRow.model_fields, 0.0),
+                "valid_loss": float(number),
+            }  # the first is the best
             state.epochs.append(EpochRow.model_validate({**figures, "epoch": number, "step": now, "tokens": 0}))
             if number < train.epochs and number in epochs_with_samples(train.epochs):
                 state.kept_epochs.append(number)

@@ -55,8 +55,8 @@ class Ranks:
             torch.set_num_threads(max(1, usable_cores() // self.local_count))
 
     def conditions(self, train: Train, micro_batch: int) -> dict[str, str | int | bool | None]:
-        """What decides the bits: the ranks and the micro-batch, where there is more than one."""
-        found: dict[str, str | int | bool | None] = {"ranks": self.count} if self.count > 1 else {}
+        """What decides the bits: the ranks, and the micro-batch where there is more than one."""
+        found: dict[str, str | int | bool | None] = {"ranks": self.count}
         return found | ({"micro_batch_size": micro_batch} if micro_batch * self.count < train.batch_size else {})
 
 

@@ -23,7 +23,7 @@ def choose_conditions(states: Path, training: str, here: Conditions) -> tuple[Co
     found = [state for state in newest_states(states) if state.training == training and not state.ended]
     if not any(state.conditions == here for state in found):
         for state in found:
-            before, now = state.conditions.get("ranks", 1), here.get("ranks", 1)
+            before, now = state.conditions.get("ranks"), here.get("ranks")
             if before == now or _without(state.conditions) != _without(here):
                 continue
             if str(before).endswith(f" then {now}"):
