@@ -3,7 +3,6 @@
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,17 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_port
 from tinystories.cli.main import main
 from tinystories.common.errors import UserError
 from tinystories.export.llama_server import serve
 
 pytest.importorskip("xllamacpp")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 class Served:

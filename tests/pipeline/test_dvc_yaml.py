@@ -14,7 +14,8 @@ import yaml
 from tests.support.imports import CPP, closure, imported, is_empty
 from tests.support.repository import ROOT, Repository
 
-STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+FILE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES: dict[str, dict[str, Any]] = FILE["stages"]
 LIBRARY = ROOT / "src" / "tinystories"
 ORDER = ["download", "train_tokenizer", "tokenize_to_memmap", "train", "evaluate", "plot", "publish"]
 
@@ -132,6 +133,20 @@ def test_dvc_reruns_the_stages_of_an_edit(finished: Repository, name: str) -> No
         path.write_text(before)
     folder = f"src/tinystories/{name.split('/')[0]}"
     assert status == {stage: [{"changed deps": {folder: "modified"}}] for stage in RERUN[name]}
+
+
+def test_artifacts_are_found_by_their_names(finished: Repository, tmp_path: Path) -> None:
+    """By GTO and by DVC, which says nothing of a path that no stage writes."""
+    for name, artifact in FILE["artifacts"].items():
+        assert artifact["type"] == "model"
+        finished.run("gto", "register", name)
+        try:
+            assert "v0.0.1" in finished.run("gto", "show", name)
+            finished.run("dvc", "artifacts", "get", ".", name, "--out", str(tmp_path / name))
+        finally:
+            finished.run("git", "tag", "--delete", f"{name}@v0.0.1")
+        assert (tmp_path / name / "model.safetensors").is_file()
+    assert "up to date" in finished.run("dvc", "status")
 
 
 def test_no_training_depends_on_what_is_published() -> None:

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.support.corpora import json_lines
+from tests.support.ports import free_port
 from tests.support.repository import ROOT, SMALL, Repository, new_repository, preset
 from tinystories.corpus.stories import read_stories
 
@@ -185,13 +185,6 @@ def serve_model(terminal: Terminal, command: str, port: int) -> None:
             break
         assert left, terminal.type("cat serve.log")
         time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
