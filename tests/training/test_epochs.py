@@ -2,16 +2,14 @@
 
 import shutil
 import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.support.line_kills import kill
 from tests.support.small_training import NoRun
 from tests.support.train_results import delete_results, read_results
 from tinystories.common import paths
@@ -71,10 +69,6 @@ def test_train_for_one_epoch_keeps_the_checkpoint_alone(params, no_run):
     assert EpochIndex.read().epochs == [1]
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "place", [Trainer._end_epoch, save_checkpoint, copy_checkpoint, write_results], ids=lambda place: place.__name__
@@ -100,28 +94,6 @@ def test_train_killed_at_any_line_ends_with_the_same_bytes(here, small_params, n
         assert results(here) == expected, line
         assert "damaged" not in capsys.readouterr().out, line
     assert kills > 10
-
-
-def kill(place: Callable[..., Any], line: int, work: Callable[[], None]) -> bool:
-    """Work until that line in `place`, counted as they run. False where the work ends before."""
-    count = 0
-
-    def look(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
-        nonlocal count
-        count += event == "line"
-        if count == line:
-            count += 1
-            raise Killed
-        return look
-
-    sys.settrace(lambda frame, *rest: look(frame, *rest) if frame.f_code is place.__code__ else None)
-    try:
-        work()
-    except Killed:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
 
 
 @pytest.fixture

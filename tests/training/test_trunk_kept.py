@@ -1,17 +1,14 @@
 """Kept trunks: written whole or not at all, and bounded. Which of them fit a training, without training it."""
 
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.line_kills import kill
 from tests.support.saved_states import ROW, save_one
 from tests.support.trunks import changed, found, run, trunk_params
 from tinystories.cli.main import main
@@ -32,10 +29,6 @@ from tinystories.training.trunk import Trunks, fits
 @pytest.fixture
 def params(workspace: Path, small_params: Params, no_run: object) -> Params:
     return trunk_params(small_params)
-
-
-class Killed(BaseException):
-    pass
 
 
 def test_keep_killed_at_any_line(params, random_model):
@@ -59,28 +52,6 @@ def test_keep_killed_at_any_line(params, random_model):
         assert complete() == [True]
         shutil.rmtree(paths.trunk_states())
     assert line > 8
-
-
-def kill(place: Callable[..., Any], line: int, work: Callable[[], object]) -> bool:
-    """Work until that line in `place`. False where the work ends before."""
-    count = 0
-
-    def look(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
-        nonlocal count
-        count += event == "line"
-        if count == line:
-            count += 1
-            raise Killed
-        return look
-
-    sys.settrace(lambda frame, *rest: look(frame, *rest) if frame.f_code is place.__code__ else None)
-    try:
-        work()
-    except Killed:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
 
 
 def test_train_without_room_for_the_trunk_warns(params, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from tinystories.common.errors import UserError, shorten
 from tinystories.common.params import Train
 
 STORE = "TINYSTORIES_RANKS_STORE"  # the file by which ranks that the stage has started find each other
+READY = b"+"  # what such a rank writes once it has built its model
 CAUSE_SECONDS = 3.0  # from an error of a collective to its cause
 # Rank, number of ranks and rank on this machine, as torchrun and Slurm's srun set them.
 _VARIABLES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))

@@ -1,6 +1,6 @@
 """The process of a rank that the stage has started: `python -m tinystories.training.follower`, parameters on stdin.
 
-It writes to stdout, for `Followers`: a dot every second, READY, and after `!` why it ends.
+It writes to stdout, for `launch.Followers`: a dot every second, READY, and after `!` why it ends.
 """
 
 import os
@@ -13,7 +13,6 @@ from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.signals import exit_with_parent
 
-READY = b"+"
 BEAT_SECONDS = 1.0
 
 

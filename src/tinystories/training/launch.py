@@ -22,8 +22,7 @@ from tinystories.common.params import Params
 from tinystories.common.signals import GracefulShutdown
 from tinystories.training.backend import Backend
 from tinystories.training.data import TrainingData
-from tinystories.training.distributed import STORE, Ranks
-from tinystories.training.follower import READY
+from tinystories.training.distributed import READY, STORE, Ranks
 from tinystories.training.step import TrainStep
 
 SILENCE_SECONDS = 30.0  # without a sign of life: a rank hangs
