@@ -25,8 +25,9 @@ endif
 # `dvc --quiet` alone hides errors, too: it shows only what is CRITICAL.
 QUIET_DVC := python -c 'import logging; logging.CRITICAL = logging.ERROR; from dvc.cli import main; exit(main())'
 
-# Two processes, each test file in one of them, in the usual order: the longest are not the last.
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes, each test file in one of them, in the usual order: the longest are not the last. If one of them crashes,
+# all ends: xdist would wait for ever for what it had left.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
 SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=2 \
