@@ -63,8 +63,7 @@ def conditions_to_resume(states: Path, training: str, here: Conditions) -> Condi
     if here in found:
         return here
     for saved in found:
-        differing = [name for name in {**here, **saved} if here.get(name) != saved.get(name)]
-        if differing == ["threads"] and "OMP_NUM_THREADS" not in os.environ:
+        if _differing(saved, here) == ["threads"] and "OMP_NUM_THREADS" not in os.environ:
             info(
                 f"This training was started with {_count_threads(saved)} and resumes with as many, because another "
                 "number gives other bits. To start over instead, set OMP_NUM_THREADS."
@@ -77,8 +76,11 @@ def conditions_to_resume(states: Path, training: str, here: Conditions) -> Condi
 
 def describe_difference(saved: Conditions, here: Conditions) -> str:
     """Name what differs, with both values."""
-    differing = [name for name in {**here, **saved} if here.get(name) != saved.get(name)]
-    return ", ".join(f"{name} {saved.get(name)} (here {here.get(name)})" for name in differing)
+    return ", ".join(f"{name} {saved.get(name)} (here {here.get(name)})" for name in _differing(saved, here))
+
+
+def _differing(saved: Conditions, here: Conditions) -> list[str]:
+    return [name for name in {**here, **saved} if here.get(name) != saved.get(name)]
 
 
 def newest_states(states: Path) -> Iterator[TrainerState]:

@@ -16,10 +16,10 @@ from tinystories.common.signals import exit_with_parent
 BEAT_SECONDS = 1.0
 
 
-def _beat(pipe: int) -> None:
+def _beat() -> None:
     try:
         while True:
-            os.write(pipe, b".")
+            os.write(1, b".")
             time.sleep(BEAT_SECONDS)
     except OSError:  # rank 0 is gone
         os._exit(1)
@@ -27,7 +27,7 @@ def _beat(pipe: int) -> None:
 
 def main() -> None:
     """Compute until the training's end. Exit status: 0, or 1 with the reason written."""
-    threading.Thread(target=_beat, args=(1,), daemon=True).start()
+    threading.Thread(target=_beat, daemon=True).start()
     exit_with_parent()
     limit_spinning()
     sys.stdout = sys.stderr  # what is said is said by rank 0
@@ -36,7 +36,7 @@ def main() -> None:
         from tinystories.training.trainer import train
 
         train(params, None)
-    except (UserError, Exception) as error:
+    except Exception as error:
         os.write(1, b"!" + f"{type(error).__name__ if not isinstance(error, UserError) else 'error'}: {error}".encode())
         sys.exit(1)
 

@@ -96,7 +96,9 @@ class Followers:
                     self._ended(index, said[index])
             for index in open_pipes.values():
                 if time.monotonic() - self._heard[index] > SILENCE_SECONDS:
-                    self._fail(f"rank {index + 1} of {self._ranks.count} hangs: no sign of life for 30 s")
+                    self._fail(
+                        f"rank {index + 1} of {self._ranks.count} hangs: no sign of life for {SILENCE_SECONDS:g} s"
+                    )
 
     def _ended(self, index: int, said: bytes) -> None:
         code = self._processes[index].wait()

@@ -1,11 +1,11 @@
 """Going on with another number of ranks: the state of a stopped training, under a key that names both numbers."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from tinystories.common.console import info
 from tinystories.common.errors import UserError
+from tinystories.model.checkpoint import copy_checkpoint
 from tinystories.training.conditions import Conditions, conditions_to_resume, newest_states
 from tinystories.training.resume import ResumeCheckpoint, TrainerState, lock_checkpoint
 from tinystories.training.run_key import training_key
@@ -51,7 +51,7 @@ def take_over(
         step.load_state_dict(tensors)
         state.conditions, state.run_id = dict(conditions), None  # a run is one key's
         for number in state.kept_epochs:
-            shutil.copytree(old.epoch(number), checkpoint.epoch(number), dirs_exist_ok=True)
+            copy_checkpoint(old.epoch(number), checkpoint.epoch(number))
         checkpoint.save(step.state_dict(), state)
         old.remove()
     return state

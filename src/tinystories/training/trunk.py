@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from torch import Tensor
@@ -29,6 +28,7 @@ from tinystories.training.retention import free, prune_trunks, saved_trainings
 from tinystories.training.run_key import training_key
 from tinystories.training.schedule import trunk_end
 from tinystories.training.step import TrainStep
+from tinystories.training.times import later, now
 
 WAITING = "Another training reads or keeps the state at the start of the cooldown; waiting for it."
 
@@ -101,9 +101,8 @@ class Trunks:
         if last not in kept and ends_epoch(state) and last < self._train.epochs:
             save_checkpoint(step.model, paths.TOKENIZER, checkpoint.epoch(last))
             kept.append(last)
-        started = datetime.now(UTC) - timedelta(seconds=state.seconds)
         return state.model_copy(
-            update={"training": training, "started": started.isoformat(timespec="seconds"), "kept_epochs": kept}
+            update={"training": training, "started": later(now(), -state.seconds), "kept_epochs": kept}
         )
 
     def keep(self, checkpoint: ResumeCheckpoint, tensors: Mapping[str, Tensor], state: TrainerState) -> None:
