@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinystories.common.params import ModelConfig
+from tinystories.model.gpt import GPT
 from tinystories.training.backend import Backend, set_determinism
 from tinystories.training.schedule import lr_factor
-from tinystories.training.step import PREFETCH_BATCHES, TrainStep
+from tinystories.training.step import PREFETCH_BATCHES, TrainStep, describe_slow_shape
 
 FP32 = Backend(torch.device("cpu"), torch.float32, compiled=False)
 BF16 = dataclasses.replace(FP32, dtype=torch.bfloat16)
@@ -191,3 +192,28 @@ def test_compiled_step_of_two_threads_repeats_to_the_bit(small_params):
     finally:
         torch.set_num_threads(threads)
     assert len(found) == 1
+
+
+COMPILED = dataclasses.replace(FP32, compiled=True)
+GPU = Backend(torch.device("cuda"), torch.bfloat16, compiled=True)
+
+
+@pytest.mark.parametrize(
+    ("backend", "shape", "said"),
+    [
+        (COMPILED, {"embedding_size": 64, "heads": 4}, None),
+        (COMPILED, {"embedding_size": 96, "heads": 4}, "Heads of 24 components"),
+        (FP32, {"embedding_size": 96, "heads": 4}, None),  # not compiled, no kernels
+        (GPU, {"embedding_size": 64, "heads": 4}, None),
+        (GPU, {"embedding_size": 64, "heads": 4, "context_length": 129}, "128 tokens of context"),
+        (GPU, {"embedding_size": 2048, "heads": 32}, "embeddings of at most 1024"),
+        (dataclasses.replace(GPU, dtype=torch.float32), {"embedding_size": 2048, "heads": 32}, None),
+    ],
+)
+def test_describe_slow_shape_names_the_limit(backend, shape, said):
+    if backend is GPU:
+        pytest.importorskip("triton")
+    with torch.device("meta"):
+        model = GPT(ModelConfig(**{"context_length": 8, "layers": 1, **shape}), 61, backend.dtype)
+    line = describe_slow_shape(model, 2, backend)
+    assert line is None if said is None else said in line

@@ -10,7 +10,7 @@ from torch import Tensor
 from tinystories.common.console import info
 from tinystories.common.params import Params, Train
 from tinystories.inference.loss_eval import EvalResult, evaluate_loss, windows_loss
-from tinystories.model.cpu_kernels import compile_kernels
+from tinystories.model.cpu_kernels import MAX_LANES, compile_kernels
 from tinystories.model.gpt import GPT
 from tinystories.model.ops import implementation
 from tinystories.tokenization.token_files import TokenArray
@@ -47,6 +47,7 @@ class TrainStep:
         self.model.initialize(params.seed)
         self.model.to(device)
         self._gpu_step = _gpu_step(self.model, self._micro_batch, backend)
+        self.slow_shape = describe_slow_shape(self.model, self._micro_batch, backend)
         self._build_optimizer(backend)
         self._flat_grads: FlatGradients | None = None
         if ranks.count > 1 or self._micro_batch < self._rank_batch:
@@ -204,6 +205,24 @@ def fit_micro_batch(params: Params, vocab_size: int, tokens: TokenArray, backend
     if micro < part:
         info(f"A batch of {part} windows does not fit into the GPU's memory: it is computed {micro} windows at a time.")
     return params.model_copy(update={"train": params.train.model_copy(update={"micro_batch_size": micro})})
+
+
+def describe_slow_shape(model: GPT, batch_size: int, backend: Backend) -> str | None:
+    """Say in one line that a compiled training's shape is beyond the kernels of its device. None where it is not."""
+    if not backend.compiled:
+        return None
+    head_size = model.config.head_size
+    if backend.device.type == "cpu" and head_size % MAX_LANES:
+        return (
+            f"Heads of {head_size} components (model.embedding_size / model.heads) take PyTorch's attention, which is "
+            f"slower: the C++ kernels are made for multiples of {MAX_LANES}."
+        )
+    if implementation(backend.device, backend.dtype) == "triton":
+        from tinystories.training.gpu.step import LIMITS, is_supported
+
+        if not is_supported(model, batch_size):
+            return f"A model of this shape takes PyTorch's operations, which are slower: the Triton kernels {LIMITS}."
+    return None
 
 
 def _gpu_step(model: GPT, batch_size: int, backend: Backend) -> "GpuStep | None":

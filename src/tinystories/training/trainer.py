@@ -167,6 +167,8 @@ class Trainer:
             f"{plural(tokens(self._params, 1), 'token')} on {environment['device_name']}, {environment['precision']}"
             f"{', compiled' if environment['compiled'] else ''}"
         )
+        if self._step.slow_shape:
+            info(self._step.slow_shape)
         describe_start(state, self._params.train.steps)
         if state.step == (state.continued.steps if state.continued else 0):
             warn_of_many_passes(self._params, self._data)

@@ -18,6 +18,11 @@ from tinystories.training.gpu.cuda_graph import CudaGraph, SideStream
 COMPUTE_WEIGHTS = ("embedding", "qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 MAX_WIDTH = 1024  # for wider models the matrix products dominate, and rows no longer fit into registers
 MAX_ELEMENTS = 2**31  # of a tensor: the kernels index with 32 bits, except in the logits
+LIMITS = (
+    f"are made for at most {attention.MAX_SEQ_LEN} tokens of context, heads of "
+    f"{', '.join(map(str, attention.HEAD_SIZES[:-1]))} or {attention.HEAD_SIZES[-1]} components and embeddings of at "
+    f"most {MAX_WIDTH}, and activations of less than 2^31 numbers"
+)
 
 
 def is_supported(model: GPT, batch_size: int) -> bool:
