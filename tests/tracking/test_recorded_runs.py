@@ -102,9 +102,9 @@ def test_read_runs_refuses_in_one_line(root, how, words):
 
 
 def test_read_runs_does_not_wait_long_for_a_lock(root, monkeypatch):
-    from tinystories.tracking import recorded_runs
+    from tinystories.tracking import read_store
 
-    monkeypatch.setattr(recorded_runs, "_CALL_TIMEOUT", 0.1)
+    monkeypatch.setattr(read_store, "_CALL_TIMEOUT", 0.1)
     with sqlite3.connect(root / "mlflow.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match=r"database is locked; another process holds it"):

@@ -13,12 +13,11 @@ from typing import Any
 from tinystories.common import paths
 from tinystories.common.errors import UserError
 from tinystories.common.params_file import load_params
-from tinystories.common.urls import REGISTERED_MODEL, shown_address, store_problem
-from tinystories.tracking.mlflow_run import error_summary
-from tinystories.tracking.mlflow_store import configure_client, connect, sqlite_path, tracking_uri
+from tinystories.common.urls import REGISTERED_MODEL
+from tinystories.tracking.mlflow_store import tracking_uri
+from tinystories.tracking.read_store import read_store
 
 SCHEME = "models:"
-_CALL_TIMEOUT = 10  # seconds to wait for a server's answer
 
 
 @contextmanager
@@ -49,17 +48,9 @@ def model_files(address: str, uri: str) -> Iterator[Path]:
     if not parts:
         known = "models:/NAME@ALIAS or models:/NAME/VERSION, or models:/ID of a logged model"
         raise UserError(f"{address}: no model's address; it should be {known}")
-    shown = shown_address(uri)
-    if problem := store_problem(uri):
-        raise UserError(f"MLFLOW_TRACKING_URI is {shown!r}; it {problem}")
     with tempfile.TemporaryDirectory() as directory:
-        try:
-            file = sqlite_path(uri) if uri.startswith("sqlite") else None
-            if file and not file.exists():  # MLflow would create it
-                raise UserError("no such file; nothing has been recorded there")
-            files = _download(uri, parts, directory)
-        except Exception as error:
-            raise UserError(f"{address} from MLflow at {shown}: {error_summary(error)}") from None
+        with read_store(uri, f"{address} from ") as client:
+            files = _download(client, uri, parts, directory)
         yield files
 
 
@@ -80,11 +71,9 @@ def registered_checkpoint(address: str, uri: str) -> Iterator[Path]:
             raise UserError(str(error).replace(str(found[0]), address)) from None
 
 
-def _download(uri: str, parts: re.Match[str], directory: str) -> Path:
-    configure_client(_CALL_TIMEOUT)
+def _download(client: Any, uri: str, parts: re.Match[str], directory: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    client = connect(uri)
     if parts["id"]:
         location = str(client.get_logged_model(parts["id"]).artifact_location)
         return Path(download_artifacts(artifact_uri=location, dst_path=directory, tracking_uri=uri))

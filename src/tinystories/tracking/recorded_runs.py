@@ -6,20 +6,15 @@ mlflow is imported inside functions only, because the import takes seconds.
 import difflib
 import math
 import re
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from tinystories.common.errors import UserError, shorten
 from tinystories.common.recorded_run import RecordedRun, Score
-from tinystories.common.urls import shown_address, store_problem
-from tinystories.tracking.mlflow_run import error_summary
-from tinystories.tracking.mlflow_store import configure_client, connect, sqlite_path
+from tinystories.common.urls import shown_address
+from tinystories.tracking.read_store import read_store
 from tinystories.tracking.run_choice import EXPERIMENT_TAG, KEY_TAG, SUPERSEDED_TAG
 
-_CALL_TIMEOUT = 10  # seconds to wait for a server's answer, or for another process's lock
 _ENVIRONMENT = "environment."
 
 
@@ -29,44 +24,17 @@ def read_runs(uri: str, experiment: str, names: Sequence[str], last: int) -> tup
     A name is a run's or a DVC experiment's name, or begins its id or its key. `uri`: of the MLflow store.
     Errors: UserError where a name means no run or several, or the record cannot be read.
     """
-    shown = shown_address(uri)
-    if problem := store_problem(uri):
-        raise UserError(f"MLFLOW_TRACKING_URI is {shown!r}; it {problem}")
-    with _in_one_line(shown):
-        if uri.startswith("sqlite") and (file := sqlite_path(uri)):
-            _check_database(file)
-        configure_client(_CALL_TIMEOUT)
-        client = connect(uri)
+    with read_store(uri) as client:
         found = client.get_experiment_by_name(experiment)
         runs = _all_runs(client, found.experiment_id) if found else []
     if not runs:
-        raise UserError(f"MLflow at {shown} has no run of the experiment {experiment}; dvc exp run makes one")
+        raise UserError(
+            f"MLflow at {shown_address(uri)} has no run of the experiment {experiment}; dvc exp run makes one"
+        )
     chosen = _named(runs, names) if names else [run for run in runs if SUPERSEDED_TAG not in run.data.tags]
     taken = chosen if names else chosen[:last]
-    with _in_one_line(shown):
+    with read_store(uri) as client:
         return [_recorded(client, run) for run in taken], len(chosen) - len(taken)
-
-
-@contextmanager
-def _in_one_line(shown: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise UserError(f"MLflow at {shown}: {error_summary(error)}") from None
-
-
-def _check_database(file: Path) -> None:
-    """Ask a sqlite file ourselves: MLflow would create a missing one, and try a locked one for minutes."""
-    if not file.exists():
-        raise UserError("no such file; nothing has been recorded there")
-    try:
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=_CALL_TIMEOUT)) as database:
-            database.execute("SELECT count(*) FROM experiments").fetchone()
-    except sqlite3.Error as error:
-        if "no such table" in str(error):
-            raise UserError("a database, but not MLflow's") from None
-        locked = "; another process holds it for long, try again" if "locked" in str(error) else ""
-        raise UserError(f"{error}{locked}") from None
 
 
 def _all_runs(client: Any, experiment_id: str) -> list[Any]:
