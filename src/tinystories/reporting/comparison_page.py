@@ -19,7 +19,6 @@ MAX_POINTS = 400  # of a run's line, so that the page of many long runs stays sm
 
 def write_comparison_page(comparison: Comparison, target: Path) -> None:
     """Write the page."""
-    style = "".join(map(page_asset, ("report.css", "compare.css")))
     page = (
         page_environment()
         .get_template("compare.html")
@@ -31,8 +30,8 @@ def write_comparison_page(comparison: Comparison, target: Path) -> None:
                 for number in range(len(comparison.entries))
             ],
             chart=_chart(comparison),
-            style=style,
-            script=page_asset("compare.js"),
+            style=page_asset("report.css", "compare.css"),
+            script=page_asset("tip.js", "compare.js"),
         )
     )
     write_text(target, page)

@@ -66,7 +66,7 @@ def write_html_report(params: Params) -> None:
             data=data_facts(),
             configuration=flatten(params.model_dump(mode="json")),
             style=page_asset("report.css"),
-            script=page_asset("report.js"),
+            script=page_asset("tip.js", "report.js"),
         )
     )
     write_text(paths.REPORT_HTML, page)
@@ -94,9 +94,9 @@ def visible(value: Any) -> Any:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
 
 
-def page_asset(name: str) -> str:
-    """A style or a script as it stands in the page."""
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+def page_asset(*names: str) -> str:
+    """Styles or scripts as they stand in the page, one after the other."""
+    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def _digest(source: str) -> str:

@@ -1,5 +1,3 @@
-
-"use strict";
 (() => {
   const source = document.getElementById("data");
   if (!source) return;
@@ -31,17 +29,7 @@
       ["run", data.runs[place.number].name], ["tokens", count(place.tokens)],
       [place.kind === "train" ? "training" : "validation", place.loss.toFixed(4) + " · PPL " + Math.exp(place.loss).toPrecision(4)],
     ];
-    tip.replaceChildren(...found.map(([name, value]) => {
-      const row = document.createElement("tr");
-      for (const [kind, text] of [["th", name], ["td", value]]) {
-        row.appendChild(document.createElement(kind)).textContent = text;
-      }
-      return row;
-    }));
-    tip.classList.toggle("on-left", place.tokens > data.end / 2);
-    tip.hidden = false;
-    curves.setAttribute("aria-valuenow", places.indexOf(place));
-    curves.setAttribute("aria-valuetext", found.map(line => line.join(" ")).join(", "));
+    showTip(found, places.indexOf(place), place.tokens > data.end / 2);
   };
   const hide = () => {
     tip.hidden = true;
@@ -79,10 +67,5 @@
     row.addEventListener("pointerenter", () => mark(number));
     row.addEventListener("pointerleave", () => mark(null));
   });
-  const slider = {
-    tabindex: 0, role: "slider", "aria-label": "The curves, point by point",
-    "aria-valuemin": 0, "aria-valuemax": places.length - 1, "aria-valuenow": 0,
-  };
-  for (const key in slider) curves.setAttribute(key, slider[key]);
-  document.querySelector(".hint").hidden = false;
+  makeSlider("The curves, point by point", places.length - 1, 0);
 })();

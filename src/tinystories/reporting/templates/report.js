@@ -1,6 +1,4 @@
-
 // The cross-hair on the curves, by mouse, touch and arrow keys. Without it the page lacks nothing else.
-"use strict";
 (() => {
   const curves = document.getElementById("curves"), tip = document.getElementById("tip");
   const losses = document.getElementById("losses"), rates = document.getElementById("rates");
@@ -53,17 +51,7 @@
     if (epoch) place(atValid, tokens, down(epoch[2]));
     else if (measured) place(atValid, measured[1], down(measured[4]));
     else atValid.setAttribute("visibility", "hidden");
-    tip.replaceChildren(...found.map(([name, value]) => {
-      const row = document.createElement("tr");
-      for (const [kind, text] of [["th", name], ["td", value]]) {
-        row.appendChild(document.createElement(kind)).textContent = text;
-      }
-      return row;
-    }));
-    tip.classList.toggle("on-left", tokens > data.end / 2);
-    tip.hidden = false;
-    curves.setAttribute("aria-valuenow", at);
-    curves.setAttribute("aria-valuetext", found.map(line => line.join(" ")).join(", "));
+    showTip(found, at, tokens > data.end / 2);
   };
   const hide = () => {
     tip.hidden = true;
@@ -98,10 +86,5 @@
       event.preventDefault();
     }
   });
-  const slider = {
-    tabindex: 0, role: "slider", "aria-label": "The curves, row by row",
-    "aria-valuemin": 0, "aria-valuemax": rows.length - 1, "aria-valuenow": rows.length - 1,
-  };
-  for (const key in slider) curves.setAttribute(key, slider[key]);
-  document.querySelector(".hint").hidden = false;
+  makeSlider("The curves, row by row", rows.length - 1, rows.length - 1);
 })();
