@@ -23,8 +23,9 @@ def fresh(config: ModelConfig, vocab_size: int = 300, seed: int = 0, dtype: torc
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_loss_starts_at_uniform_guess(dtype):
-    model = fresh(ModelConfig(context_length=32, embedding_size=64, layers=2, heads=4), 5_000, dtype=dtype)
+@pytest.mark.parametrize("width", [64, 256, 1024])
+def test_loss_starts_at_uniform_guess(dtype, width):
+    model = fresh(ModelConfig(context_length=32, embedding_size=width, layers=2, heads=4), 5_000, dtype=dtype)
     with torch.no_grad():
         loss = model.loss(some_tokens(8, 32, 5_000), some_tokens(8, 32, 5_000, seed=1))
     assert loss.dtype == torch.float32
