@@ -10,7 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from benchmarks.results import merge, result_file, table
 from tinystories.model.device import choose_device
 
-PARTS = ("train_step", "storygen", "tokenizing", "generating", "overhead", "sharing")
+PARTS = ("train_step", "storygen", "tokenizing", "generating", "overhead", "sharing", "gpt2_small")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import overhead, sharing, storygen, train_step
+from benchmarks import gpt2_small, overhead, sharing, storygen, train_step
 from benchmarks.contenders import (
     WARM_UP,
     Contender,
@@ -198,6 +198,14 @@ def test_sharing_measures_each_setting_in_each_situation(monkeypatch: pytest.Mon
     assert all(
         row[column] > 0 for row in rows for column in ("alone", "beside busy processes", "four at once, together")
     )
+
+
+@pytest.mark.slow
+def test_gpt2_small_compares_with_and_without_micro_batches() -> None:
+    rows = gpt2_small.measure(tiny=True)["rows"]
+    assert [row["contender"] for row in rows] == ["ours", "ours, one window at a time", "GPT-2 as in nanoGPT"]
+    assert rows[0]["parameters"] == rows[1]["parameters"] and rows[0]["ours is faster"] == "1.00"
+    assert all(row["tokens/s"] > 0 for row in rows)
 
 
 def test_overhead_accounts_for_all_time() -> None:
