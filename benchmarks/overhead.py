@@ -31,7 +31,7 @@ from benchmarks.workload import REFERENCE, ROOT, TINY
 from tinystories.common.params import ModelConfig, Params
 from tinystories.common.params_file import load_params
 
-SMALL = ModelConfig(context_length=256, embedding_size=128, layers=4, heads=2)  # that of `make quickstart`
+SMALL = ModelConfig(context_length=256, embedding_size=128, layers=4, heads=4)  # that of `make quickstart`
 COUNTED = ("inside", "outside", "background")
 WARM_UP = 5  # steps before the count begins
 OPENING = 60.0  # seconds that MLflow may take to open its run

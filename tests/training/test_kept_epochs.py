@@ -75,7 +75,8 @@ def test_train_that_overfits_keeps_the_best_weights(small_params, no_run, monkey
         keep_weights(model, *rest)
 
     monkeypatch.setattr(trainer, "keep_weights", note)
-    params = changed(small_params, epochs=4, steps_per_epoch=8, learning_rate=0.05, embedding_learning_rate=0.05)
+    rates = {"learning_rate": 0.1, "embedding_learning_rate": 0.1, "cooldown": 0.1}
+    params = changed(small_params, epochs=4, steps_per_epoch=8, **rates)
     train(params, None)
     rows = EpochRow.read_table()
     best = EpochIndex.read().best

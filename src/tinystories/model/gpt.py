@@ -15,17 +15,10 @@ from torch import Tensor, nn
 
 from tinystories.common.params import ModelConfig
 from tinystories.model import ops
+from tinystories.model.initial_weights import initialize
 from tinystories.model.kv_cache import KVCache
 from tinystories.model.norm import norm
 from tinystories.model.rope import rope_cos_sin
-
-EMBEDDING_STD = 0.02
-# The output is tied to the embedding, so a token begins with a logit of std · D for itself. Wider models get a smaller
-# std: at 768 that logit would be 15, and the first loss as large.
-MAX_OWN_LOGIT = 5.12
-# Times the std that keeps the variance. Muon's steps have a size of their own, so a small start is forgotten sooner:
-# 0.018 nats after 250 steps (docs/log.md).
-INIT_SCALE = 0.25
 
 
 @dataclass(frozen=True)
@@ -73,18 +66,8 @@ class GPT(nn.Module):
         self.register_buffer("rope_sin", sin, persistent=False)
 
     def initialize(self, seed: int) -> None:
-        """Draw the initial weights, on the CPU so that every device begins with the same.
-
-        Output projections stay zero, so each block begins as the identity. Small embeddings make the first logits
-        small: the first loss is about that of a uniform guess, ln V.
-        """
-        embedding_std = min(EMBEDDING_STD, MAX_OWN_LOGIT / self.config.embedding_size)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.embedding.copy_(torch.randn(self.embedding.shape, generator=generator) * embedding_std)
-            for weight in (self.qkv_proj, self.gate_up_proj):
-                std = INIT_SCALE * weight.shape[-1] ** -0.5
-                weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+        """Draw the initial weights of a new model: see initial_weights.py."""
+        initialize(dict(self.named_parameters()), self.config, seed)
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of the token that follows each token. Shapes: (B, T) -> (B, T, V), in the compute dtype.

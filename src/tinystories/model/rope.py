@@ -9,10 +9,14 @@ from torch import Tensor
 from tinystories.model.stock_config import ROPE_THETA
 
 
+def rope_frequencies(head_size: int) -> Tensor:
+    """Radians by which each pair of a head turns from one token to the next. Shape: (K / 2,)."""
+    return torch.as_tensor(ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size))
+
+
 def rope_cos_sin(length: int, head_size: int) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the rotation of each position and pair of a head. Shapes: (T, K), each angle twice."""
-    frequencies = ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies).repeat(1, 2)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), rope_frequencies(head_size)).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
