@@ -33,8 +33,9 @@ MIN_FREQUENCY = 0.05  # radians a token: slower rotations hardly tell positions 
 def initialize(weights: Mapping[str, Tensor], config: ModelConfig, seed: int) -> None:
     """Draw the weights of a GPT, by name, on the CPU so that every device begins with the same.
 
-    Norms are left as they are, at 1. All output projections but one stay zero, so each block but the middle one begins
-    as the identity. Small embeddings make the first logits small: the first loss is that of a uniform guess, ln V.
+    Norms stay 1, but for what the last one leaves out. All output projections but one stay zero, so each block but the
+    middle one begins as the identity. Small embeddings make the first logits small: the first loss is that of a uniform
+    guess, ln V.
     """
     generator = torch.Generator().manual_seed(seed)
     embedding = weights["embedding"]
