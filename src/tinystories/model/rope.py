@@ -11,7 +11,8 @@ from tinystories.model.stock_config import ROPE_THETA
 
 def rope_frequencies(head_size: int) -> Tensor:
     """Radians by which each pair of a head turns from one token to the next. Shape: (K / 2,)."""
-    return torch.as_tensor(ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size))
+    frequencies: Tensor = ROPE_THETA ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    return frequencies
 
 
 def rope_cos_sin(length: int, head_size: int) -> tuple[Tensor, Tensor]:
