@@ -151,6 +151,7 @@ def ours(params: Params, vocab_size: int, tokens: TokenArray) -> Contender:
     tune_malloc()  # as the train stage does
     backend = choose_backend(params, vocab_size)
     train_step = TrainStep(params, vocab_size, tokens, backend)
+    train_step.initialize()
     variant = f"{backend.precision}, {'compiled' if backend.compiled else 'eager'}"
     flops = flops_per_step(matrix_weights(train_step.model), params)
     return Contender("ours", variant, train_step.step, parameter_count(train_step.model), flops, backend.device)

@@ -126,7 +126,9 @@ def _train_step(tiny: bool, **train: Any) -> TrainStep:
     params = benchmark_params(tiny, **train)
     vocab_size = TINY_VOCABULARY if tiny else VOCABULARY
     tokens: TokenArray = zipf_tokens(10_000 if tiny else 2_000_000, vocab_size)
-    return TrainStep(params, vocab_size, tokens, choose_backend(params, vocab_size))
+    train_step = TrainStep(params, vocab_size, tokens, choose_backend(params, vocab_size))
+    train_step.initialize()
+    return train_step
 
 
 def main() -> None:

@@ -107,6 +107,7 @@ def prepare(
     tokens, shape, batch_size = stories.tokens("train"), params.model, params.train.batch_size
     if recipe == "ours":
         train_step = TrainStep(params, stories.vocab_size, tokens, backend)
+        train_step.initialize()
 
         def library_step(number: int) -> Tensor:
             train_step.loss_sum.zero_()

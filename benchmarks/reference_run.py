@@ -68,6 +68,7 @@ def run(params: Params, tokens: Path | None, begin: float, budget: float, tiny: 
     backend = choose_backend(params, vocab_size)
     timeline = Timeline(prepared=time.perf_counter() - begin)
     train_step = TrainStep(params, vocab_size, train_tokens, backend)
+    train_step.initialize()
     while timeline.steps < params.train.steps and time.perf_counter() - begin < budget:
         train_step.step(timeline.steps)
         timeline.steps += 1

@@ -106,7 +106,7 @@ def test_loss_is_mean_cross_entropy(random_model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_loss_reaches_every_weight(config, small_params, dtype):
     model = fresh(config, dtype=dtype)
-    optimizer = Optimizer(model, OptimizerConfig.from_params(small_params.train))
+    optimizer = Optimizer(model, OptimizerConfig.from_params(small_params))
     for step in range(3):  # from the third step on, for the output projections begin as zero
         model.zero_grad()
         model.loss(some_tokens(4, 12, seed=step), some_tokens(4, 12, seed=step + 1)).backward()

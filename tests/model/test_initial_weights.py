@@ -1,4 +1,4 @@
-"""The initial weights: their sizes, the heads that attend back, the block that copies, and the first loss."""
+"""The initial weights: their sizes, alike tokens, heads that attend back, the block that copies, the first loss."""
 
 import math
 
@@ -8,6 +8,7 @@ import torch
 from tests.model.test_gpt import fresh, some_tokens
 from tinystories.common.params import ModelConfig
 from tinystories.model.attention import qk_norm_rope_attention
+from tinystories.model.gpt import GPT
 from tinystories.model.norm import norm
 
 
@@ -29,7 +30,7 @@ def test_initialize_depends_on_seed(config):
 
 def test_initialize_std():
     model = fresh(ModelConfig(context_length=8, embedding_size=128, layers=2, heads=2), 1_000)
-    assert model.embedding[:, 1:].std().item() == pytest.approx(0.02, rel=0.02)
+    assert model.embedding[:, 1:].std().item() == pytest.approx(0.2, rel=0.02)
     assert model.qkv_proj[0, :, :, 1:].std().item() == pytest.approx(0.25 * 128**-0.5, rel=0.02)
     assert model.gate_up_proj.std().item() == pytest.approx(0.25 * 128**-0.5, rel=0.02)
     assert not model.o_proj[0].any()
@@ -69,3 +70,30 @@ def test_the_middle_block_copies_what_it_attends_to(layers):
     assert torch.allclose(together[middle], together[middle, 0, 0] * torch.eye(64), atol=1e-6)
     assert together[middle, 0, 0] > 0
     assert not together[[layer for layer in range(layers) if layer != middle]].any()
+
+
+def test_loss_starts_at_the_frequencies_of_the_tokens():
+    config = ModelConfig(context_length=32, embedding_size=128, layers=2, heads=4)
+    probabilities = 1 / torch.arange(1, 501)
+    probabilities /= probabilities.sum()
+    tokens = torch.multinomial(probabilities, 60_000, replacement=True, generator=torch.Generator().manual_seed(0))
+    model = GPT(config, 500)
+    model.initialize(1, tokens)
+    inputs, targets = tokens[:2048].view(64, 32), tokens[1:2049].view(64, 32)
+    with torch.no_grad():
+        loss = model.loss(inputs, targets).item()
+    entropy = -(probabilities * probabilities.log()).sum().item()
+    assert loss == pytest.approx(entropy, rel=0.06) and loss < 0.9 * math.log(500)
+
+
+def test_alike_tokens_begin_alike_unless_they_are_a_crowd():
+    """`1 x 2`, where x is 3 or 4, and `5 y 6`, where y is one of thirty."""
+    draw = torch.rand(2_000, 2, generator=torch.Generator().manual_seed(0)).tolist()
+    text = [token for x, y in draw for token in (1, 3 + int(2 * x), 2, 0, 0, 0, 0, 5, 10 + int(30 * y), 6, 0, 0, 0, 0)]
+    model = GPT(ModelConfig(context_length=32, embedding_size=128, layers=2, heads=4), 40)
+    model.initialize(1, torch.tensor(text))
+    rows = torch.nn.functional.normalize(model.embedding[:, 1:])
+    alike = (rows @ rows.T).detach()
+    crowd = alike[10:, 10:][~torch.eye(30, dtype=torch.bool)]
+    assert alike[3, 4] > 0.9
+    assert 0.1 < crowd.mean() < 0.5 and crowd.max() < 0.6

@@ -59,6 +59,7 @@ def make_params(changes: dict[str, Any]) -> Params:
 
 def step_losses(params: Params, tokens: TokenArray, backend: Backend) -> list[float]:
     train_step, losses = TrainStep(params, VOCAB_SIZE, tokens, backend), []
+    train_step.initialize()
     for step in range(params.train.steps):
         train_step.step(step)
         losses.append(train_step.loss_sum.item())

@@ -185,9 +185,11 @@ def test_state_is_fp32_zeros_by_name(random_model):
 
 def test_config_takes_the_parameters(small_params):
     train = small_params.train
-    config = OptimizerConfig.from_params(train)
+    config = OptimizerConfig.from_params(small_params)
     assert (config.learning_rate, config.embedding_learning_rate) == (
         train.learning_rate,
         train.embedding_learning_rate,
     )
     assert (config.weight_decay, config.gradient_clip) == (train.weight_decay, train.gradient_clip)
+    twice = small_params.model_copy(update={"train": train.model_copy(update={"batch_size": 2 * train.batch_size})})
+    assert OptimizerConfig.from_params(twice).epsilon == config.epsilon / 2, "gradients are means over the batch"

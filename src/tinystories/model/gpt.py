@@ -65,9 +65,12 @@ class GPT(nn.Module):
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)
 
-    def initialize(self, seed: int) -> None:
-        """Draw the initial weights of a new model: see initial_weights.py."""
-        initialize(dict(self.named_parameters()), self.config, seed)
+    def initialize(self, seed: int, tokens: Tensor | None = None) -> None:
+        """Draw the initial weights of a new model, for the tokens to train on if there are any. Shape: (N,).
+
+        The model is on the CPU. See initial_weights.py.
+        """
+        initialize(dict(self.named_parameters()), self.config, seed, tokens)
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of the token that follows each token. Shapes: (B, T) -> (B, T, V), in the compute dtype.

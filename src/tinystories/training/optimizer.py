@@ -13,10 +13,15 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from tinystories.common.params import MLP_MULTIPLE, Train
+from tinystories.common.params import MLP_MULTIPLE, Params
 from tinystories.model.gpt import GPT
 
 MATRICES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")  # updated by Muon
+
+# NAdam's epsilon, times the number of tokens in a batch. So multiplied, a token that stands in the batch once has
+# gradients of about 0.5, one that does not a hundredth of that or less. A usual epsilon makes full steps of both, and
+# the embeddings of rare tokens walk at random (docs/log.md).
+TOKEN_EPSILON = 0.041
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,20 @@ class OptimizerConfig:
     beta1: float = 0.6
     # A batch of 4,096 tokens is small: the second moment needs a long memory (Marek et al. 2025, arXiv 2507.07101).
     beta2: float = 0.99
-    epsilon: float = 1e-10
+    epsilon: float = 1e-5
 
     @classmethod
-    def from_params(cls, train: Train) -> Self:
-        """Take the hyperparameters that params.yaml has, and the defaults of the others."""
-        return cls(train.learning_rate, train.embedding_learning_rate, train.weight_decay, train.gradient_clip)
+    def from_params(cls, params: Params) -> Self:
+        """Take the hyperparameters that params.yaml has or decides, and the defaults of the others."""
+        train = params.train
+        tokens = train.batch_size * params.model.context_length
+        return cls(
+            train.learning_rate,
+            train.embedding_learning_rate,
+            train.weight_decay,
+            train.gradient_clip,
+            epsilon=TOKEN_EPSILON / tokens,
+        )
 
 
 class Optimizer:

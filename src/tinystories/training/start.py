@@ -32,7 +32,9 @@ def begin(
     data: TrainingData,
     on_step: Callable[[], None],
 ) -> TrainerState:
-    """Return the state before the first step, with the parent's weights in `step` where there is a parent."""
+    """Return the state before the first step, with initial weights in `step`: the parent's where there is a parent."""
     if parent:
         start_from(parent, step, data, on_step)
+    else:
+        step.initialize()
     return TrainerState(started=now(), training=training, conditions=dict(conditions))

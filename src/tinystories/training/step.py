@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tinystories.common.console import info
 from tinystories.common.params import Params, Train
 from tinystories.inference.loss_eval import EvalResult, evaluate_loss, windows_loss
+from tinystories.model.cooccurrence import COUNTED_TOKENS
 from tinystories.model.cpu_kernels import MAX_LANES, compile_kernels
 from tinystories.model.gpt import GPT
 from tinystories.model.ops import implementation
@@ -31,8 +33,9 @@ PREFETCH_BATCHES = 64  # read and sent to the device together: rarer, larger cop
 class TrainStep:
     """Model, optimizer and data of one training, on its device.
 
-    `loss_sum` adds up the losses of the steps (nats a token) and `gradient_norm` is the last step's, before clipping.
-    Both stay on the device until they are read. Shapes: ().
+    It has weights only after `initialize`, `start_from` or `load_state_dict`. `loss_sum` adds up the losses of the
+    steps (nats a token) and `gradient_norm` is the last step's, before clipping. Both stay on the device until they are
+    read. Shapes: ().
     """
 
     def __init__(
@@ -40,11 +43,11 @@ class TrainStep:
     ) -> None:
         self._ranks, self._rank_batch = ranks, params.train.batch_size // ranks.count
         device, batch_shape = backend.device, (self._rank_batch, params.model.context_length)
-        self._train = params.train
+        self._params, self._train = params, params.train
         self._micro_batch = micro_batch_size(params.train, ranks.count)
+        self._tokens = tokens
         self._sampler = WindowSampler(tokens, params.model.context_length, params.train.batch_size, params.seed)
         self.model = GPT(params.model, vocab_size, backend.dtype)
-        self.model.initialize(params.seed)
         self.model.to(device)
         self._gpu_step = _gpu_step(self.model, self._micro_batch, backend)
         self.slow_shape = describe_slow_shape(self.model, self._micro_batch, backend)
@@ -66,7 +69,7 @@ class TrainStep:
 
     def _build_optimizer(self, backend: Backend) -> None:
         """Choose how loss, gradients and updates are computed."""
-        config = OptimizerConfig.from_params(self._train)
+        config = OptimizerConfig.from_params(self._params)
         if self._gpu_step:
             from tinystories.training.gpu.optimizer import GpuOptimizer
 
@@ -153,6 +156,12 @@ class TrainStep:
         else:
             loss_sum = partial(self.model.loss, reduction="sum")
         return windows_loss(loss_sum, windows.to(self.loss_sum.device), 2 * self._micro_batch)
+
+    def initialize(self) -> None:
+        """Draw the initial weights, from the seed and the tokens to train on."""
+        model = GPT(self.model.config, self.model.vocab_size)
+        model.initialize(self._params.seed, torch.from_numpy(self._tokens[:COUNTED_TOKENS].astype(np.int64)))
+        self.start_from(model)
 
     def start_from(self, parent: GPT) -> None:
         """Take over the weights of a model of the same shape, on the CPU in fp32. The optimizer begins as always."""

@@ -76,7 +76,8 @@ def test_gpu_optimizer_updates_as_optimizer(small_params: Params, monkeypatch, c
     config = ModelConfig(context_length=8, embedding_size=32, layers=2, heads=2)
     model, gpu_model = random_weights(config), random_weights(config)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    gpu_step, optimizer_config = GpuStep(gpu_model, batch_size=1), OptimizerConfig.from_params(train)
+    params = small_params.model_copy(update={"train": train})
+    gpu_step, optimizer_config = GpuStep(gpu_model, batch_size=1), OptimizerConfig.from_params(params)
     optimizer, gpu_optimizer = Optimizer(model, optimizer_config), GpuOptimizer(gpu_model, optimizer_config, gpu_step)
     ids = torch.arange(9)[None]
     _, grads = gpu_step.loss_and_grads(ids[:, :-1], ids[:, 1:])
