@@ -84,7 +84,8 @@ def stop() -> None:
 def passed_alone(request: pytest.FixtureRequest) -> bool:
     """Run the test again in a process of its own, if it is not in one. False where it is.
 
-    A stage ends with the first rank that it loses. Gloo may abort a process that goes on and forms other groups.
+    A stage ends with its ranks, or with the first that it loses. Gloo may abort a process that goes on and forms other
+    groups, also a while after all went well.
     """
     if os.environ.get("ALONE"):
         return False
@@ -97,7 +98,9 @@ def passed_alone(request: pytest.FixtureRequest) -> bool:
     return True
 
 
-def test_two_ranks_train_as_one_process_and_resume_to_the_same_bits(params, no_run, monkeypatch):
+def test_two_ranks_train_as_one_process_and_resume_to_the_same_bits(request, params, no_run, monkeypatch):
+    if passed_alone(request):
+        return
     train(with_ranks(params, 1), None)
     alone = losses()
     train(params, None)
@@ -114,7 +117,9 @@ def test_two_ranks_train_as_one_process_and_resume_to_the_same_bits(params, no_r
     assert no_run.ended == ["FINISHED", "FINISHED", "KILLED", "FINISHED"], "one run each: rank 0's"
 
 
-def test_a_stopped_training_goes_on_with_another_number_of_ranks(params, no_run, monkeypatch, capsys):
+def test_a_stopped_training_goes_on_with_another_number_of_ranks(request, params, no_run, monkeypatch, capsys):
+    if passed_alone(request):
+        return
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         at_step(patch, 3, stop)
         train(params, None)
@@ -165,7 +170,9 @@ def test_a_rank_that_dies_or_hangs_ends_all(request, params, no_run, monkeypatch
 
 
 @pytest.mark.slow
-def test_four_ranks_train_as_one_process(params, no_run):
+def test_four_ranks_train_as_one_process(request, params, no_run):
+    if passed_alone(request):
+        return
     four = with_ranks(params, 4)
     train(with_ranks(params, 1), None)
     alone = losses()

@@ -5,14 +5,15 @@ more often than by chance two tokens stand near one another: positive pointwise 
 contexts (Levy, Goldberg & Dagan 2015, https://aclanthology.org/Q15-1016), factored by subspace iteration (Halko,
 Martinsson & Tropp 2011, arXiv 0909.4061).
 
-Computed in fp64 and then rounded, so that all processors and numbers of threads give the same bits.
+Computed in fp64 and then rounded, so that no processor and no number of threads gives other bits, unless a value lies
+within fp64's error of the middle between two.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-COUNTED_TOKENS = 8_000_000  # of the training set, the first
+COUNTED_TOKENS = 8_000_000  # of the training set, the first; counting them takes seconds
 DISTANCE_WEIGHTS = (12, 6, 4, 3)  # of pairs 1, 2, 3 and 4 tokens apart: 1 / distance, in whole numbers
 CONTEXT_SMOOTHING = 0.75  # the power of a context's frequency; less than 1, or rare contexts would count for too much
 ITERATIONS = 4  # of the subspace; the last components have converged no further, and need not
