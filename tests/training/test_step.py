@@ -79,7 +79,7 @@ def test_step_sees_each_window_once_a_pass_over_stops(small_params, stops):
     seen: list[list[int]] = []
     state = None
     for more, lost in [*stops, (steps, 0)]:
-        train_step = new_step(small_params, 61, tokens, FP32)
+        train_step = TrainStep(small_params, 61, tokens, FP32)
 
         def run(train_step: TrainStep = train_step) -> None:
             tokens, _ = train_step._batches[int(train_step._step) % PREFETCH_BATCHES]
@@ -111,7 +111,9 @@ def test_step_overfits_a_small_corpus(small_params):
     train = small_params.train.model_copy(update={"steps_per_epoch": 50})
     train_step = new_step(small_params.model_copy(update={"train": train}), 61, TOKENS, FP32)
     found = losses(train_step, range(100))
-    assert found[0] == pytest.approx(np.log(61), rel=0.02)
+    frequencies = np.bincount(TOKENS) / len(TOKENS)
+    entropy = -sum(frequency * np.log(frequency) for frequency in frequencies if frequency)
+    assert found[0] == pytest.approx(entropy, rel=0.1)
     assert np.mean(found[-5:]) < 0.6 * found[0]
 
 

@@ -55,7 +55,7 @@ def ppmi(tokens: Tensor, vocab_size: int) -> Tensor:
     """Return the positive pointwise mutual information of all pairs in nats, symmetric, sparse. Shape: (V, V), fp64."""
 
     def sparse(indices: Tensor, values: Tensor) -> Tensor:
-        return torch.sparse_coo_tensor(indices, values, (vocab_size, vocab_size), check_invariants=False).coalesce()
+        return torch.sparse_coo_tensor(indices, values, (vocab_size, vocab_size), check_invariants=True).coalesce()
 
     counts = sparse(torch.empty(2, 0, dtype=torch.int64), torch.empty(0, dtype=torch.float64))
     for distance, weight in enumerate(DISTANCE_WEIGHTS, 1):
