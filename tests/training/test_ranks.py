@@ -85,7 +85,7 @@ def passed_alone(request: pytest.FixtureRequest) -> bool:
     """Run the test again in a process of its own, if it is not in one. False where it is.
 
     A stage ends with its ranks, or with the first that it loses. Gloo may abort a process that goes on and forms other
-    groups, also a while after all went well.
+    groups. One such process died where none had been lost, by what was not found out.
     """
     if os.environ.get("ALONE"):
         return False

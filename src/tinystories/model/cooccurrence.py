@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-COUNTED_TOKENS = 8_000_000  # of the training set, the first; counting them takes seconds
 DISTANCE_WEIGHTS = (12, 6, 4, 3)  # of pairs 1, 2, 3 and 4 tokens apart: 1 / distance, in whole numbers
 CONTEXT_SMOOTHING = 0.75  # the power of a context's frequency; less than 1, or rare contexts would count for too much
 ITERATIONS = 4  # of the subspace; the last components have converged no further, and need not
@@ -29,7 +28,7 @@ def cooccurrence_embedding(tokens: Tensor, vocab_size: int, width: int, generato
     components = min(width, vocab_size)
     start = torch.randn(vocab_size, components, generator=generator, dtype=torch.float64)
     rotation = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64)).Q
-    matrix = ppmi(tokens[:COUNTED_TOKENS], vocab_size)
+    matrix = ppmi(tokens, vocab_size)
     basis = torch.linalg.qr(start).Q
     for _ in range(ITERATIONS):
         basis = torch.linalg.qr(matrix @ basis).Q

@@ -66,7 +66,7 @@ class GPT(nn.Module):
         self.register_buffer("rope_sin", sin, persistent=False)
 
     def initialize(self, seed: int, tokens: Tensor | None = None) -> None:
-        """Draw the initial weights of a new model, for the tokens to train on if there are any. Shape: (N,).
+        """Draw the initial weights of a new model, from tokens to train on if there are any. Shape: (N,).
 
         The model is on the CPU. See initial_weights.py.
         """

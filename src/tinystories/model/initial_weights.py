@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tinystories.common.params import ModelConfig
-from tinystories.model.cooccurrence import COUNTED_TOKENS, cooccurrence_embedding, crowding
+from tinystories.model.cooccurrence import cooccurrence_embedding, crowding
 from tinystories.model.rope import rope_frequencies
 
 EMBEDDING_STD = 0.2
@@ -40,7 +40,7 @@ MIN_FREQUENCY = 0.05  # radians a token: slower rotations hardly tell positions 
 def initialize(weights: Mapping[str, Tensor], config: ModelConfig, seed: int, tokens: Tensor | None = None) -> None:
     """Draw the weights of a GPT, by name, on the CPU so that every device begins with the same.
 
-    `tokens`: those to train on, (N,), int64, from whose counts the embedding begins; without any it is random. Norms
+    `tokens`: of those to train on, (N,), int64, from whose counts the embedding begins; without any it is random. Norms
     stay 1, but for the last one. All output projections but one stay zero, so each block but the middle one begins as
     the identity. A small last norm makes the first logits small: the first loss is near that of a uniform guess, ln V,
     or with tokens that of their frequencies.
@@ -66,7 +66,7 @@ def initialize(weights: Mapping[str, Tensor], config: ModelConfig, seed: int, to
 def _begin_from_counts(embedding: Tensor, final_norm: Tensor, tokens: Tensor, generator: torch.Generator) -> None:
     """Make tokens similar that stand near the same others, and the logits those of frequencies."""
     vocab_size, width = embedding.shape
-    counts = torch.bincount(tokens[:COUNTED_TOKENS], minlength=vocab_size)
+    counts = torch.bincount(tokens, minlength=vocab_size)
     similar = cooccurrence_embedding(tokens, vocab_size, width, generator)
     share = (MAX_CROWDING / crowding(similar).clamp(min=MAX_CROWDING)) ** 2  # of the variance
     embedding[:, 1:] *= (1 - share).sqrt()

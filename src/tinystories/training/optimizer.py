@@ -48,7 +48,7 @@ class OptimizerConfig:
     beta1: float = 0.6
     # A batch of 4,096 tokens is small: the second moment needs a long memory (Marek et al. 2025, arXiv 2507.07101).
     beta2: float = 0.99
-    epsilon: float = 1e-5  # that of a batch of 4,096 tokens
+    epsilon: float = TOKEN_EPSILON / 4_096
 
     @classmethod
     def from_params(cls, params: Params) -> Self:

@@ -11,7 +11,6 @@ from torch import Tensor
 from tinystories.common.console import info
 from tinystories.common.params import Params, Train
 from tinystories.inference.loss_eval import EvalResult, evaluate_loss, windows_loss
-from tinystories.model.cooccurrence import COUNTED_TOKENS
 from tinystories.model.cpu_kernels import MAX_LANES, compile_kernels
 from tinystories.model.gpt import GPT
 from tinystories.model.ops import implementation
@@ -27,6 +26,7 @@ from tinystories.training.schedule import lr_factor
 if TYPE_CHECKING:
     from tinystories.training.gpu.step import GpuStep
 
+COUNTED_TOKENS = 8_000_000  # the first, from which the initial weights are drawn; counting them takes seconds
 PREFETCH_BATCHES = 64  # read and sent to the device together: rarer, larger copies
 
 
@@ -43,7 +43,7 @@ class TrainStep:
     ) -> None:
         self._ranks, self._rank_batch = ranks, params.train.batch_size // ranks.count
         device, batch_shape = backend.device, (self._rank_batch, params.model.context_length)
-        self._params, self._train = params, params.train
+        self._params = params
         self._micro_batch = micro_batch_size(params.train, ranks.count)
         self._tokens = tokens
         self._sampler = WindowSampler(tokens, params.model.context_length, params.train.batch_size, params.seed)
@@ -105,7 +105,7 @@ class TrainStep:
         windows = torch.from_numpy(self._sampler.batches(first, PREFETCH_BATCHES))
         windows = windows[:, self._ranks.rank * self._rank_batch :][:, : self._rank_batch]
         batches = torch.stack((windows[..., :-1], windows[..., 1:]), dim=1)  # inputs and targets
-        factors = torch.tensor([lr_factor(first + index, self._train) for index in range(PREFETCH_BATCHES)])
+        factors = torch.tensor([lr_factor(first + index, self._params.train) for index in range(PREFETCH_BATCHES)])
         for target, source in ((self._batches, batches), (self._lr_factors, factors)):
             # Pinned, because the copy would wait for the GPU otherwise.
             target.copy_(source.pin_memory() if target.is_cuda else source, non_blocking=True)
