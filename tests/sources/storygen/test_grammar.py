@@ -39,7 +39,7 @@ def test_with_article():
 
 
 def test_parse_plot():
-    text = '{H} had {a thing}.\n\n--\n?bad\n"It [broke|cracked]," {he} said.\n\n--\n!bad\n{Thing.s} are fun.\n~'
+    text = 'Once {H} had {a thing}.\n\n--\n?bad\n"It [broke|cracked]," {he} said.\n\n--\n!bad\n{Thing.s} are fun.\n~'
     paragraphs = grammar.parse(text, {})
     bad = grammar.beats_for(paragraphs, frozenset({"bad"}))
     assert bad[1] == ((("\n", '"It broke," ', "{he}", " said."), ("\n", '"It cracked," ', "{he}", " said.")),)
@@ -51,6 +51,17 @@ def test_parse_plot():
     assert [grammar.fill(slot, row, {"{his}": "her"}) for slot in ("{Thing.s}", "{a thing}", "{thing.use}")] == [
         "Berries", "a berry", "eat it with her friend",
     ]  # fmt: skip
+
+
+def test_paragraphs_begin_with_no_name():
+    text = "{H} ran.\n{F} ran.\nThey ran.\n\n{F} fell.\n\n--\n?bad\n{H} cried.\nSo {H} cried.\n\n{H} slept.\nAll slept."
+    paragraphs = grammar.parse(text, {})
+    they_ran, fell, all_slept = ((("", "They ran."),),), (((" ", "{F}", " fell."),),), ((("\n", "All slept."),),)
+    assert grammar.beats_for(paragraphs, frozenset()) == (they_ran, fell, all_slept)
+    cried, slept = (((("\n", "So ", "{H}", " cried."),),), (((" ", "{H}", " slept."),), ((" ", "All slept."),)))
+    assert grammar.beats_for(paragraphs, frozenset({"bad"})) == (they_ran, fell, cried, slept)
+    with pytest.raises(ValueError, match="only begin with a name"):
+        grammar.beats_for(grammar.parse("{H} ran.\n{F} ran.", {}), frozenset())
 
 
 def test_grammar_refuses_mistakes():

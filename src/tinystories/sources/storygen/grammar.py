@@ -11,6 +11,8 @@ A plot is plain text::
 
 * a blank line ends a beat; each line of a beat is one way to say it; `~` says nothing;
 * `[a|b]` is a choice inside a line (not nested);
+* a line that begins with the name of hero or friend is left out where it would begin a paragraph: after a line break a
+  name is other tokens than after a space, and a small model takes long to find that they are one (docs/log.md);
 * `@name` includes the beats of that name from `shared.py`, under the flags of the line above it if any;
 * `{role}` is a word drawn from the table of that role, the same all through the story.
   `{Role}` has a capital, `{a role}` / `{A role}` an article, `{role.s}` is the plural,
@@ -34,6 +36,7 @@ Beat = tuple[tuple[Pieces, ...], ...]
 
 SLOT = re.compile(r"(\{[^{}]+\})")
 _SLOT_PARTS = re.compile(r"\{(?:([aA]) )?([A-Za-z]+)(\d?)(?:\.(\w+))?\}")
+_NAMES = ("{H}", "{F}")
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
 _PLURALS = {
@@ -216,14 +219,18 @@ def beats_for(paragraphs: Paragraphs, flags: frozenset[str]) -> tuple[Beat, ...]
     """Return the compiled beats of a story with these flags.
 
     The first beat of a paragraph must not have a `~` variant, because the line break would be lost with it.
+    Errors: ValueError where all its lines begin with a name.
     """
     beats: list[Beat] = []
     for paragraph in paragraphs:
-        before = "\n" if beats else ""
-        for beat in paragraph:
-            if beat.fits(flags):
-                beats.append(compiled(beat.lines, before))
-                before = " "
+        fitting = [beat.lines for beat in paragraph if beat.fits(flags)]
+        if not fitting:
+            continue
+        first = tuple(line for line in fitting[0] if not line.startswith(_NAMES))
+        if not first:
+            raise ValueError(f"a paragraph can only begin with a name: {fitting[0]}")
+        beats.append(compiled(first, "\n" if beats else ""))
+        beats += [compiled(lines, " ") for lines in fitting[1:]]
     return tuple(beats)
 
 

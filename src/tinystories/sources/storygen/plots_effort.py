@@ -23,7 +23,7 @@ For luck, {he} took along {his} {thing.adj} {thing}.
 --
 The first time, {he} {skill.fail}.
 {He} tried it, but {he} {skill.fail}.
-{H} counted to three and began. And then {he} {skill.fail}.
+Then {H} counted to three and began. And {he} {skill.fail}.
 "It can't be that hard," {he} said. But {he} {skill.fail}.
 
 !short
@@ -44,7 +44,7 @@ Some bigger {folk} pointed at {him} and laughed. "You will never learn it!" they
 
 --
 Then {F} came by, {a trait2} {F.boy} with a friendly smile. "I could not do it at first, either," said {F}.
-{F} the {F.boy} picked up the {thing} and sat down next to {him}. "Shall I show you how?" {F.he} asked.
+But {F} the {F.boy} picked up the {thing} and sat down next to {him}. "Shall I show you how?" {F.he} asked.
 "Do you need some help?" asked {F}, {a trait2} {F.boy} who had been watching.
 
 "{skill.tip}," said {F}.
@@ -120,8 +120,8 @@ The {ward} trembled from head to foot.
 
 --
 !short
-{H} pulled as hard as {he} could, but it did not work.
-{H} reached out {his} {hand}, but {he} was too small.
+Right away, {H} pulled as hard as {he} could, but it did not work.
+At once, {H} reached out {his} {hand}, but {he} was too small.
 First, {he} tried to do it alone. {He} pushed and pulled, but nothing moved.
 
 ?foreshadow
@@ -229,8 +229,8 @@ An owl hooted. {F} took {H}'s {hand} and held it tight.
 "Are you afraid?" asked {F}. "A little," said {H}. "Are you?" "A lot," said {F}.
 "What would {elder.call} do?" {H} thought out loud. "I think we must stay calm."
 
-{H} only had {his} {thing.adj} {thing}. {He} held it close, and that made {him} feel a little better.
-{H} gave {F} {his} {thing.adj} {thing} to hold. "It always makes me feel better," {he} said.
+All that {H} had was {his} {thing.adj} {thing}. {He} held it close, and that made {him} feel a little better.
+Then {H} gave {F} {his} {thing.adj} {thing} to hold. "It always makes me feel better," {he} said.
 Then {F} took {a thing.adj} {thing} out of {F.his} bag. "This will bring us luck," said {F}.
 
 !short

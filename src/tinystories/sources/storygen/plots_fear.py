@@ -59,17 +59,17 @@ And then everything went wrong. {rule.harm}!
 
 --
 !bad
-{F} ran as fast as {F.he} could to get {neighbor}, the {job}, who {rule.fix}.
+At once, {F} ran as fast as {F.he} could to get {neighbor}, the {job}, who {rule.fix}.
 Luckily, {F} heard the noise and called {neighbor}, the {job}. {Neighbor} came in a hurry and {rule.fix}.
-{F} did not wait. {F.He} fetched {neighbor}, the {job}, who {rule.fix}.
+But {F} did not wait. {F.He} fetched {neighbor}, the {job}, who {rule.fix}.
 
 !bad ?twist
 Then {neighbor} winked. "When I was little, I did the very same thing," {neighbor.he} said. "Look, I still have the scar."
 And who was standing behind {neighbor}? It was {elder}, who had come home early and had seen it all.
 
 ?bad
-{F} called for help, but it took a long time for {neighbor}, the {job}, to come. {H} was hurt and had to stay in bed for weeks.
-{F} went to get {neighbor}, the {job}, who {rule.fix}. But it was too late to make it good again. {Elder} was so sad that {elder.he} did not say a word.
+At once, {F} called for help, but it took a long time for {neighbor}, the {job}, to come. {H} was hurt and had to stay in bed for weeks.
+Then {F} went to get {neighbor}, the {job}, who {rule.fix}. But it was too late to make it good again. {Elder} was so sad that {elder.he} did not say a word.
 
 !bad
 {H} told {elder} everything. "I am sorry," {he} said. "I did not listen."
@@ -229,13 +229,13 @@ The {noise} came from the other side of the door.
 
 --
 !bad !twist
-{H} pulled the door open. And what was it? It was only {noise.cause}!
+Then {H} pulled the door open. And what was it? It was only {noise.cause}!
 They looked around the corner, and there it was. It was nothing but {noise.cause}!
 "One, two, three!" said {H}, and they looked. There was no monster. There was only {noise.cause}!
-{H} held up the lamp. Then {he} began to giggle. It was only {noise.cause}!
+Slowly, {H} held up the lamp. Then {he} began to giggle. It was only {noise.cause}!
 
 !bad ?twist
-{H} pulled the door open. There sat the {pet}, all wet! It {pet.sound} and {pet.went} in. It had only wanted to come home.
+Then {H} pulled the door open. There sat the {pet}, all wet! It {pet.sound} and {pet.went} in. It had only wanted to come home.
 They opened the door. There stood {elder} with {a food.adj} {food}. "I could not sleep, either," {elder.he} said. "I was afraid of the noise, too!"
 
 ?bad

@@ -57,10 +57,10 @@ The next morning was gray. Nobody called, and nobody wanted to {do} with {him}.
 !bad
 So {H} took {his} half of the {toy} and walked to {F}'s {F.home}.
 In the evening, {H} could not stand it any longer. {He} ran all the way to {F}.
-{H} picked {a flower} and went to find {F}.
+Then {H} picked {a flower} and went to find {F}.
 
 ?bad
-{H} wanted to say sorry, but {he} was too proud. {He} waited for {F} to come. And {F} waited for {H} to come.
+Of course {H} wanted to say sorry, but {he} was too proud. {He} waited for {F} to come. And {F} waited for {H} to come.
 At last {H} went to say sorry. But the {F.home} was empty. {F} had moved away that very morning.
 
 !bad !twist
@@ -98,7 +98,7 @@ TRICK = """
 One {weather} day, they were {place.at}, and {H} wanted to play a trick on {F}.
 One {weather} morning, {H} was bored {place.at}. "I will trick {F}," {he} said to {himself} with a grin.
 While they were playing {place.at} one day, {H} had a bad idea. {He} wanted to make {F} look silly.
-{H} liked tricks. One day, when {F} was {place.at}, {he} thought of a very good one.
+Now {H} liked tricks. One day, when {F} was {place.at}, {he} thought of a very good one.
 
 {He} took the {thing.adj} {thing} that {F} loved and hid it {place.hide}.
 When {F} was not looking, {he} hid {F.his} {thing.adj} {thing} {place.hide}.
@@ -116,9 +116,9 @@ Then {he} sat behind a [bush|wall|tree] and waited.
 
 --
 Soon {F} came back. "Where is my {thing}?" {F.he} cried.
-{F} looked everywhere, and {F.his} face got sadder and sadder.
+Poor {F} looked everywhere, and {F.his} face got sadder and sadder.
 "It is gone!" said {F}, and {F.his} chin began to shake.
-{F} looked behind every bush and called as if the {thing} could answer.
+Soon {F} looked behind every bush and called as if the {thing} could answer.
 When {F} saw that the {thing} was gone, {F.he} did not shout. {F.He} sat down and cried.
 
 ?dialogue
@@ -229,10 +229,10 @@ A tear ran down {F}'s nose, and {F.he} walked off.
 "All right," said {F}, and sat down under {a tree}, all alone.
 
 --
-{H} took a bite. But somehow it did not taste as good as it smelled.
-{H} opened {his} mouth, but then {he} thought of {F}, and the {food} seemed to stick in {his} throat.
-{H} looked at the {food}, and the {food} seemed to look back. Suddenly {he} was not hungry anymore.
-{H} wanted to eat and then go to {do}. But {his} heart felt heavy.
+Then {H} took a bite. But somehow it did not taste as good as it smelled.
+Now {H} opened {his} mouth, but then {he} thought of {F}, and the {food} seemed to stick in {his} throat.
+For a while, {H} looked at the {food}, and the {food} seemed to look back. Suddenly {he} was not hungry anymore.
+All alone, {H} wanted to eat and then go to {do}. But {his} heart felt heavy.
 
 ?dialogue
 "Why did I say no?" {H} asked {himself}. "I know what it is like to be hungry."

@@ -36,10 +36,10 @@ The day before, there had been a small hole in {his} bag. {H} had not mended it.
 "Did you take it with you when you went to {do}?" asked {elder}. {H} shook {his} head. "No, but I had it {place.at}."
 
 --
-{H} asked {F}, {a trait2} {F.boy}, to help {him} look.
+Right away, {H} asked {F}, {a trait2} {F.boy}, to help {him} look.
 {His} friend {F} heard {him} crying and came [running|over at once]. "I will help you look," said {F}.
 On the path, {H} met {F}, {a trait2} {F.boy}. "I lost my {thing}," said {H}. "Then we will look for it together," said {F}.
-{F}, the {F.boy} next door, saw how sad {H} was. "Two can look better than one," said {F}.
+Next door lived {F}, {a trait2} {F.boy} who saw how sad {H} was. "Two can look better than one," said {F}.
 
 ?conflict
 "Did you take it?" {H} asked {F} all of a sudden. {F} was hurt. "I would never do that," said {F}. {H} said sorry at once.
@@ -77,11 +77,11 @@ It began to rain, and they had to go home. They never saw the {thing} again.
 --
 !bad
 "Thank you, {F}!" said {H}, and held the {thing} tight.
-{H} danced in a circle with the {thing} in {his} {hand}. "We found it! We found it!" {he} sang.
+With the {thing} in {his} {hand}, {H} danced in a circle. "We found it! We found it!" {he} sang.
 "How can I thank you?" asked {H}. "Just be my friend," said {F}.
-{H} hugged the {thing}, and then {he} hugged {F}.
-{H} jumped for joy. "You are the best friend ever, {F}!" {he} said.
-{H} was so {feeling} that {he} let {F} play with the {thing} all afternoon.
+First {H} hugged the {thing}, and then {he} hugged {F}.
+Now {H} jumped for joy. "You are the best friend ever, {F}!" {he} said.
+That day, {H} was so {feeling} that {he} let {F} play with the {thing} all afternoon.
 
 ?bad
 @sad
@@ -107,7 +107,7 @@ PROMISE = """
 --
 One day, {F} the {F.boy} had to go away for [a week|three days|a few days]. "Will you look after my {ward}?" asked {F}.
 One {weather} morning, {F}, {a trait2} {F.boy}, came to the door with a little {ward}. "I must visit my aunt," said {F}. "Will you take care of it for me?"
-{F}, who was {a F.boy} and a good friend, had a little {ward}. "I have to help my uncle today," {F} told {H}. "Please feed my {ward} until I am back."
+A good friend named {F}, who was {a F.boy}, had a little {ward}. "I have to help my uncle today," {F} told {H}. "Please feed my {ward} until I am back."
 
 "I promise," said {H}. "I will feed it and I will not leave it alone."
 "You can count on me," said {H}. "I promise!"
@@ -129,8 +129,8 @@ The gate made a little click behind {F}, but it did not quite shut.
 !short
 At first all went well. The {ward} ate its food and {ward.sound} happily.
 In the morning, {H} fed the {ward}. It {ward.sound} and {ward.went} around {him}.
-{H} gave the {ward} fresh water and stroked its back. It {ward.sound} softly.
-{H} made a nest of soft rags, and the {ward} {ward.went} right into it.
+Each morning, {H} gave the {ward} fresh water and stroked its back. It {ward.sound} softly.
+Then {H} made a nest of soft rags, and the {ward} {ward.went} right into it.
 The {ward} was small and warm. When {H} held it, it {ward.sound} in {his} ear.
 
 Then some friends came by. "We are going to {do}!" they called. "Come with us!"
@@ -165,7 +165,7 @@ Late in the day, a big storm came. The little {ward} shook with fear, but {H} he
 All day long, {H} played with the {thing} and sang to the {ward}. It fell asleep on {his} lap.
 
 ?twist !bad
-{H} looked everywhere and called and called. At last {he} went to tell {F} the truth. But there, in {F}'s yard, sat the {ward}! It had missed {F} and walked all the way home.
+For hours, {H} looked everywhere and called and called. At last {he} went to tell {F} the truth. But there, in {F}'s yard, sat the {ward}! It had missed {F} and walked all the way home.
 With a heavy heart, {H} searched all night. In the morning, {he} heard a small sound. The {ward} was curled up inside {his} own bed, fast asleep!
 
 ?bad

@@ -22,7 +22,7 @@ After a while, {he} clapped {his} {hands}. {He} would make {a gift.adj} {gift}!
 
 --
 {He} {gift.made} all morning with {his} tongue between {his} teeth.
-{H} {gift.made} until {his} {hand} was sore.
+Then {H} {gift.made} until {his} {hand} was sore.
 {He} closed the door, sat down and {gift.made}, as quiet as a mouse.
 All afternoon, {H} {gift.made}, while {F} watched and handed {him} things.
 For hours, {he} {gift.made}. {He} did not even stop to {do}.
@@ -59,8 +59,8 @@ With a red face, {H} gave the {gift} to {elder}. "I wanted it to be better," {he
 In the evening, {H} put the {gift} on the table and looked at {his} feet.
 
 ?bad
-{H} was so ashamed that {he} threw the {gift} away. In the morning, {he} had nothing to give.
-{H} hid the {gift} and said nothing. {Elder} waited all day, but nobody gave {elder.him} a present.
+In the end, {H} was so ashamed that {he} threw the {gift} away. In the morning, {he} had nothing to give.
+So {H} hid the {gift} and said nothing. {Elder} waited all day, but nobody gave {elder.him} a present.
 
 !bad !twist
 {Elder} looked at it for a long time. Then {elder.he} smiled. "It is the most beautiful {gift} in the world, because you made it for me," {elder.he} said.
@@ -113,8 +113,8 @@ Together with {F}, {a trait2} {F.boy}, {H} planted the seed behind the {home}.
 The next day, {H} ran out to look. There was nothing. The day after that, there was still nothing.
 Every morning, {he} looked at the ground, and every morning it was just [brown|bare|empty].
 One day went by, and then another. Nothing came up.
-{H} sat down next to the spot and waited. {He} waited all day, but nothing happened.
-{H} put {his} ear on the ground, but {he} could not hear anything grow.
+Then {H} sat down next to the spot and waited. {He} waited all day, but nothing happened.
+Once {H} put {his} ear on the ground, but {he} could not hear anything grow.
 It rained, and the sun shone, and it rained again. But the ground stayed bare.
 
 ?dialogue

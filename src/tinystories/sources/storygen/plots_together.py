@@ -56,7 +56,7 @@ But {H} was in such a hurry that {he} tripped, and the {build} broke into pieces
 --
 !bad
 So they started again. This time, they went slowly and helped each other.
-{H} took a deep breath. "Let's try again," {he} said. And this time, they made every part strong.
+Then {H} took a deep breath. "Let's try again," {he} said. And this time, they made every part strong.
 "One piece at a time," said {H}. They began again, and now nobody was in a hurry.
 They asked {neighbor}, the {job}, how to do it. {Neighbor} showed them, and they began once more.
 
@@ -145,13 +145,13 @@ But at the {tree}, {F} slipped on the wet leaves and hurt {F.his} foot.
 
 --
 !bad
-{H} stopped. {He} turned around and held out {his} {hand} to {F}. "Lean on me," {he} said.
+Then {H} stopped. {He} turned around and held out {his} {hand} to {F}. "Lean on me," {he} said.
 The finish line was so near! But {H} ran back and helped {F} up.
-{H} thought of the {prize}. Then {he} thought of {F}. {He} went back and put an arm around {F}.
+First {H} thought of the {prize}. Then {he} thought of {F}. {He} went back and put an arm around {F}.
 
 ?bad
-{H} did not stop. {He} ran past {F} and over the line, and {he} won.
-{H} jumped over {F} and ran on. {He} was the first one over the line.
+But {H} did not stop. {He} ran past {F} and over the line, and {he} won.
+But {H} jumped over {F} and ran on. {He} was the first one over the line.
 
 !bad
 Together they hopped over the line. They were the very last, but everybody cheered.
@@ -214,7 +214,7 @@ Someone giggled behind the door. When {H} looked, nobody was there.
 
 --
 So {H} went out to find {F}, {a trait2} {F.boy}. "Do you know what day it is?" {he} asked.
-{H} ran to {F}, the {F.boy} next door. "Guess what today is!" {he} said.
+Then {H} ran to {F}, the {F.boy} next door. "Guess what today is!" {he} said.
 {He} went to see {his} friend {F}, {a trait2} {F.boy}. {F.He} would surely remember.
 
 "It is {weekday}," said {F}, and hurried away.

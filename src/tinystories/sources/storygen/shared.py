@@ -10,22 +10,22 @@ Once upon a time, there was {a trait} little {boy} named {H}, who lived in [a sm
 Once upon a time, in the [little|quiet|old] town of {town}, there lived {a trait} {boy} named {H}.
 In {town}, at the end of a [long|narrow|winding] lane, lived {a trait} little {boy} called {H}.
 There once was {a trait} {boy} in the town of {town}. {His} name was {H}.
-{H} was {a trait} little {boy} from {town}.
+Here is {H}, {a trait} little {boy} from {town}.
 There was a family in {town} with only one child, {a trait} {boy} named {H}.
 In {town}, where the [river bends|hills are green|bells ring at noon], there lived {a trait} {boy} called {H}.
 This is a story about {H}, {a trait} little {boy} who lived in {town}.
-{H} was {a boy} who wore {clothes} and lived in {town}. {He} was very {trait}.
+There was {a boy} named {H} who wore {clothes} and lived in {town}. {He} was very {trait}.
 On a hill in {town} stood a house with {a color} door. {A trait} {boy} named {H} lived there.
 Long ago, [a family|a little family] lived in {town}. They had {a trait} little {boy} named {H}.
 Not far from the [church|bakery|market] in {town} lived {a boy} named {H}. {He} was a very {trait} {boy}.
 Everyone in {town} knew {H}. No other {boy} [on the street|in the whole town] was so {trait}.
-{H} lived in {town} with {elder}. {He} was {a trait} {boy} with [big brown eyes|freckles on {his} nose|curly hair|a gap between {his} teeth].
+In {town}, {H} lived with {elder}. {He} was {a trait} {boy} with [big brown eyes|freckles on {his} nose|curly hair|a gap between {his} teeth].
 
 ?animal
 Once upon a time, {a trait} little {boy} named {H} lived in the woods near {town}.
 This is a story about {H}, {a trait} {boy} who lived under the trees of {town}.
 If you walk from {town} into the woods, you come to {a home}. {A trait} {boy} named {H} lived there.
-{H} was a little {boy} from the woods of {town}. {He} wore {clothes} and was very {trait}.
+This is {H}, a little {boy} from the woods of {town}. {He} wore {clothes} and was very {trait}.
 Far away, near {town}, there lived {a boy} with {coat}. {His} name was {H}, and {he} was very {trait}.
 Deep in the [green|old|quiet] woods of {town}, there lived {a trait} {boy} named {H}.
 Once there was a little {boy} called {H}. {He} had {coat} and lived [on a hill above|in the fields behind|by the river near] {town}.
