@@ -32,7 +32,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart
 # A model of 1 M parameters that trains in minutes on two cores, and stories enough for it.
 SMALL := tokenizer.vocab_size=2000 model.context_length=256 model.embedding_size=128 model.layers=4 model.heads=4 \
 	train.batch_size=8 train.epochs=2 train.steps_per_epoch=500 train.warmup_steps=10 train.log_every=10 \
-	sample.temperature=0.6 sample.max_new_tokens=400
+	train.learning_rate=0.005 sample.temperature=0.6 sample.max_new_tokens=400
 # The places of own stories are watched whatever the source, so they are some that are there.
 QUICKSTART := data.source=embedded data.embedded.stories=20000 \
 	data.files.train=data/own/train data.files.valid=data/own/valid
