@@ -11,6 +11,7 @@ from tinystories.sources.storygen import stories
 def test_hero_is_kept() -> None:
     assert all(map(heroes.kept_hero, stories(seed=1, start=0, count=300)))
     assert heroes.kept_hero("Tom saw Owen. Tom's dog saw the old dragon.")  # Owen is a friend's name
+    assert not heroes.kept_hero("Owen saw the old dragon.")
     assert not heroes.kept_hero('Tom was sad. "Go on," said Lily.')
 
 
@@ -18,4 +19,4 @@ def test_every_way_of_sampling_has_a_row(checkpoint: Path, monkeypatch: pytest.M
     monkeypatch.setattr(heroes, "LENGTH", 20)
     rows = heroes.measure(checkpoint)["rows"]
     assert [(row["temperature"], row["top-k"]) for row in rows] == [(0.6, 40), (0.8, 40), (1.0, "all")]
-    assert {row["hero's name"] for row in rows} == {"100.0%"}  # a random model names nobody
+    assert all(float(row["hero's name"].removesuffix("%")) < 20 for row in rows)  # a random model names few
