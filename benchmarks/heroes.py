@@ -54,11 +54,12 @@ def measure(directory: Path) -> Result:
         ]
         texts = [tokenizer.decode(tokens) for tokens in drawn]
         heroes, fit = [kept_hero(text) for text in texts], [pronouns_fit(text) for text in texts]
+        names = [kept_names(text, True) for text in texts]
         figures = {
             "hero's name": share(heroes),
             "and pronouns": share(hero and it != 0 for hero, it in zip(heroes, fit, strict=True)),
-            "all names": share(kept_names(text, True) == 1 for text in texts),
-            "names": mean(kept_names(text, True) for text in texts),
+            "all names": share(kept == 1 for kept in names),
+            "names": mean(names),
         }
         shown = {name: f"{figure:.1%}" if figure is not None else "-" for name, figure in figures.items()}
         rows.append({"temperature": temperature, "top-k": top_k or "all", **shown})
