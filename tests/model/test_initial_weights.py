@@ -96,4 +96,4 @@ def test_alike_tokens_begin_alike_unless_they_are_a_crowd():
     alike = (rows @ rows.T).detach()
     crowd = alike[10:, 10:][~torch.eye(30, dtype=torch.bool)]
     assert alike[3, 4] > 0.9
-    assert 0.1 < crowd.mean() < 0.5 and crowd.max() < 0.6
+    assert 0.1 < crowd.mean() < 0.6 and crowd.max() < 0.75

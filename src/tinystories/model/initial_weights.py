@@ -2,7 +2,7 @@
 
 - The logits are those of the tokens' frequencies. The embedding has one component that is much the same for all tokens,
   and a little larger for frequent ones; the last norm turns it into their logits.
-- Tokens that stand near the same others have similar embeddings (cooccurrence.py). Where many are alike, as names are,
+- Tokens that stand in the same contexts have similar embeddings (cooccurrence.py). Where many are alike, as names are,
   each has something random of its own too: what is copied must be told apart.
 - Half of the heads attend to the tokens 1, 2, 3 ... before. Without biases a query cannot say "the token before" unless
   all tokens have something in common, which is that component.
@@ -32,7 +32,7 @@ INIT_SCALE = 0.25
 COPY_SCALE = 4.0  # of the middle block's values, and of its outputs, times D ** -0.5
 POSITION_SCALE = 0.8  # of the queries and keys that attend a fixed distance back; the random ones beside it: INIT_SCALE
 FREQUENCY_SCALE = 0.3  # of the logarithm of a token's frequency, in the embedding
-MAX_CROWDING = 0.5  # cosine to the tenth nearest token, from which on a token begins with something of its own
+MAX_CROWDING = 0.7  # cosine to the tenth nearest token, from which on a token begins with something of its own
 MIN_FREQUENCY = 0.05  # radians a token: slower rotations hardly tell positions apart
 
 
@@ -64,7 +64,7 @@ def initialize(weights: Mapping[str, Tensor], config: ModelConfig, seed: int, to
 
 
 def _begin_from_counts(embedding: Tensor, final_norm: Tensor, tokens: Tensor, generator: torch.Generator) -> None:
-    """Make tokens similar that stand near the same others, and the logits those of frequencies."""
+    """Make tokens similar that stand in the same contexts, and the logits those of frequencies."""
     vocab_size, width = embedding.shape
     counts = torch.bincount(tokens, minlength=vocab_size)
     similar = cooccurrence_embedding(tokens, vocab_size, width, generator)
