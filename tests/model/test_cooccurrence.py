@@ -39,6 +39,14 @@ def test_ppmi_equals_a_plain_count(tokens, distance):
         assert torch.allclose(found.to_dense(), torch.tensor(plain_ppmi(text, 7, distance), dtype=torch.float64))
 
 
+def test_ppmi_of_the_last_tokens_of_the_largest_vocabulary():
+    """What always follows is one in five: ln 5 with contexts as frequent as each other."""
+    after, before = ppmi(torch.arange(65_531, 65_536).repeat(10), 65_536, 1)
+    assert after.indices().T.tolist() == [[i, i + 1 if i < 65_535 else 65_531] for i in range(65_531, 65_536)]
+    assert torch.equal(before.indices(), after.t().coalesce().indices())
+    assert after.values().mean().item() == pytest.approx(math.log(5), abs=0.02)
+
+
 @pytest.mark.parametrize("width", [8, 24])  # less and more than there are tokens
 def test_tokens_with_the_same_neighbours_are_alike(width):
     """Sentences `1 x 2`, where x is 3 or 4, and `5 y 6`, where y is 7 or 8."""

@@ -34,8 +34,10 @@ def cooccurrence_embedding(tokens: Tensor, vocab_size: int, width: int, generato
 
     def similarity(rows: Tensor) -> Tensor:
         """Multiply by the matrix whose eigenvalues are the squares of the singular values. Shape: (V, components)."""
-        products = [context @ (transposed @ rows) for context, transposed in pairs]
-        return torch.stack(products).sum(0)
+        products = torch.zeros_like(rows)
+        for context, transposed in pairs:
+            products += context @ (transposed @ rows)
+        return products
 
     basis = torch.linalg.qr(start).Q
     for _ in range(ITERATIONS):
@@ -69,12 +71,15 @@ def ppmi(tokens: Tensor, vocab_size: int, distance: int) -> tuple[Tensor, Tensor
         context = torch.sparse.sum(counts, 0).to_dense() ** CONTEXT_SMOOTHING
         row, column = counts.indices()
         ratios = counts.values() * context.sum() / (frequency[row] * context[column])
-        return sparse(counts.indices(), ratios.log().clamp(min=0) / distance**0.5)
+        above = ratios > 1
+        return sparse(counts.indices()[:, above], ratios[above].log() / distance**0.5)
 
     def sparse(indices: Tensor, values: Tensor) -> Tensor:
         return torch.sparse_coo_tensor(indices, values, (vocab_size, vocab_size), check_invariants=True).coalesce()
 
-    # NumPy's sort is several times as fast as torch.unique.
-    pairs, found = np.unique((tokens[:-distance] * vocab_size + tokens[distance:]).numpy(), return_counts=True)
-    after = sparse(torch.from_numpy(np.stack(np.divmod(pairs, vocab_size))), torch.from_numpy(found).double())
+    # NumPy's sort of 32-bit numbers is many times as fast as torch.unique. A vocabulary has at most 2^16 tokens.
+    pairs = (tokens[:-distance] * vocab_size + tokens[distance:]).numpy().astype(np.uint32)
+    pairs, found = np.unique(pairs, return_counts=True)
+    indices = np.stack(np.divmod(pairs.astype(np.int64), vocab_size))
+    after = sparse(torch.from_numpy(indices), torch.from_numpy(found).double())
     return information(after), information(after.t().coalesce())
