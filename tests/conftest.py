@@ -34,7 +34,7 @@ import torch
 from hypothesis import settings
 from tokenizers import Tokenizer
 
-from tests.support.repository import Repository, make_repository
+from tests.support.repository import PARAMS, Repository, make_repository
 from tests.support.small_training import NoRun, lay_out_tokens
 from tinystories.common.artifacts import TokenFile
 from tinystories.common.params import ModelConfig, Params
@@ -42,8 +42,6 @@ from tinystories.common.params_file import load_params
 from tinystories.encoding.writer import write_tokens
 from tinystories.model.gpt import GPT
 from tinystories.tokenizer_training.bpe import save_tokenizer, train_tokenizer
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # A shell ignores Ctrl-C for what it runs in the background, and so would the programs that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -109,7 +107,7 @@ def config() -> ModelConfig:
 @pytest.fixture(scope="session")
 def small_params(config: ModelConfig) -> Params:
     """The committed parameters with a small model, a short training and rates that outlive a change of the defaults."""
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS)
     train = params.train.model_copy(
         update={
             "batch_size": 4, "epochs": 2, "steps_per_epoch": 10, "device": "cpu", "precision": "fp32",

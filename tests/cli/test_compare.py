@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.support.recorded_runs import recorded
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.cli.main import main
 from tinystories.common import paths
 from tinystories.tracking import recorded_runs
@@ -24,7 +24,7 @@ def asked(here, monkeypatch):
     monkeypatch.setattr(recorded_runs, "read_runs", read_runs)
     monkeypatch.setenv("DVC_ROOT", str(here))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(ROOT / "params.yaml", paths.PARAMS)
+    shutil.copy(PARAMS, paths.PARAMS)
     return calls
 
 

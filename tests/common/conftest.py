@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fuzz import refused, slowest, tried
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 
 MAX_MEMORY = 1_000_000  # kilobytes
 
@@ -39,5 +39,5 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stage_directory(tmp_path: Path) -> Path:
     """Where a stage script can run: it has the committed parameters."""
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_bytes(PARAMS.read_bytes())
     return tmp_path

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support.corruption import corrupted, corrupted_json
 from tests.support.fuzz import fuzz, reading, refused
 from tests.support.report_files import write_run
+from tests.support.repository import PARAMS
 from tinystories.common import paths
 from tinystories.common.artifacts import EpochRow, HistoryRow
 from tinystories.common.params_file import load_params
@@ -25,7 +26,7 @@ from tinystories.reporting.html_report import write_html_report
 from tinystories.reporting.report import loss_table, write_report
 from tinystories.training.resume import TENSORS, TRAINER_STATE, ResumeCheckpoint, TrainerState
 
-COMMITTED = (Path(__file__).parents[2] / "params.yaml").read_bytes()
+COMMITTED = PARAMS.read_bytes()
 
 pytestmark = pytest.mark.usefixtures("fuzz_report")
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from tests.support.corruption import corrupted, corrupted_json
 from tests.support.fuzz import fuzz, reading
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common.artifacts import TokenMeta
 from tinystories.common.files import sha256_of
 from tinystories.common.params import Params
@@ -20,7 +20,7 @@ from tinystories.corpus.stories import SEPARATOR, read_stories
 from tinystories.tokenization.token_files import check_counts, matching_tokenizer, open_tokens
 from tinystories.tokenization.tokenizer import load_tokenizer
 
-COMMITTED = (ROOT / "params.yaml").read_bytes()
+COMMITTED = PARAMS.read_bytes()
 
 pytestmark = pytest.mark.usefixtures("fuzz_report")
 

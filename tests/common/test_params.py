@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.params import COMMITTED, lines_by_key, load, put, refusal
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common.params_file import load_params
 
 CONTRACT = """
@@ -22,7 +22,7 @@ CONTRACT = """
 
 
 def test_committed_file_is_the_reference_run():
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS)
     assert (params.tokenizer.vocab_size, params.data.source, params.data.tinystories.edition) == (
         10_000,
         "tinystories",
@@ -41,7 +41,7 @@ def test_committed_file_has_the_keys_of_the_schema():
         nested = (keys(value, f"{key}.") for key, value in inside.items() if hasattr(value, "model_fields_set"))
         return set(inside).union(*nested)
 
-    assert keys(load_params(ROOT / "params.yaml")) == set(lines_by_key(COMMITTED))
+    assert keys(load_params(PARAMS)) == set(lines_by_key(COMMITTED))
 
 
 def test_committed_file_has_the_contract():

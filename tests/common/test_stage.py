@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS, ROOT
 from tests.support.stage import run_script
 from tinystories.common.cores import SPIN_COUNT
 from tinystories.common.stage import WORLD_SIZE_VARIABLES
@@ -109,7 +109,7 @@ def test_run_stage_refuses_bad_tracking_uri(store, shown):
 
 def test_run_stage_removes_what_killed_stages_left(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     left = ("raw/.train.txt.part", "tokenizer/.tokenizer.json.part", "tokens/.train.bin.part/x")
     for path in (tmp_path / "data" / name for name in left):
         path.parent.mkdir(parents=True, exist_ok=True)

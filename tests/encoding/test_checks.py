@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common import paths
 from tinystories.common.corpus_figures import CorpusFigures
 from tinystories.common.errors import UserError
@@ -32,7 +32,7 @@ def corpus(tmp_path, monkeypatch, tokenizer):
 
 
 def params(**limits: float) -> Params:
-    values = load_params(ROOT / "params.yaml").model_dump()
+    values = load_params(PARAMS).model_dump()
     values["checks"].update(limits)
     return Params.model_validate(values)
 

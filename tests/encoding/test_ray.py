@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import psutil
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS, ROOT
 from tests.support.stage import await_true
 from tinystories.common import paths
 from tinystories.common.engine import check_engine
@@ -139,7 +139,7 @@ def test_stopped_stage_leaves_no_process(tmp_path, stories, tokenizer, monkeypat
     save_tokenizer(tokenizer, paths.TOKENIZER)
     write_stories(paths.RAW_TRAIN, stories)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    params = (ROOT / "params.yaml").read_text()
+    params = PARAMS.read_text()
     (tmp_path / "params.yaml").write_text(params.replace("engine: local", "engine: ray"))
     before = {process.pid for process in family()}
     stage = subprocess.Popen([sys.executable, ROOT / "stages/tokenize_to_memmap.py"], stderr=subprocess.PIPE, text=True)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from dvc.cli.parser import get_main_parser
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS, ROOT
 from tinystories.cli.main import parser
 
 # docs/log.md tells of earlier states of the code.
@@ -102,7 +102,7 @@ def test_dvc_commands_parse(document: Path) -> None:
         if options.cmd in ("repro", "run"):
             assert set(options.targets) <= set(stages), words
         for change in getattr(options, "set_param", None) or []:
-            value = yaml.safe_load((ROOT / "params.yaml").read_text())
+            value = yaml.safe_load(PARAMS.read_text())
             for key in change.split("=")[0].split("."):
                 assert key in value, change
                 value = value[key]

@@ -14,9 +14,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from tests.conftest import ROOT, SmallDisk
+from tests.conftest import SmallDisk
 from tests.support.faulty_server import DATA, WHOLE, Server
 from tests.support.report_files import epoch_rows, history_rows
+from tests.support.repository import PARAMS
 from tests.support.small_training import NoRun, lay_out_tokens
 from tinystories.common import paths
 from tinystories.common.files import write_json, write_text
@@ -46,7 +47,7 @@ def disk(small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sma
     """The repository lies on the small disk."""
     monkeypatch.chdir(small_disk.path)
     monkeypatch.setenv("DVC_ROOT", str(small_disk.path))
-    shutil.copy(ROOT / "params.yaml", small_disk.path)
+    shutil.copy(PARAMS, small_disk.path)
     handlers = {number: signal.getsignal(number) for number in GracefulShutdown.SIGNALS}
     yield small_disk
     for number, handler in handlers.items():
@@ -165,7 +166,7 @@ def not_allowed(directory: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_write_without_permission(tmp_path, monkeypatch, writes, kind):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     handlers = {number: signal.getsignal(number) for number in GracefulShutdown.SIGNALS}
@@ -245,7 +246,7 @@ def test_prepare_reads_a_read_only_corpus(small_disk, tmp_path, monkeypatch, sto
     small_disk.forbid_writing()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS)
     (tmp_path / "none").mkdir()
     places = {"train": str(small_disk.path), "valid": "none"}
     files = params.data.files.model_copy(update={**places, "held_out": 0.1})
@@ -271,7 +272,7 @@ def test_stage_ends_when_stdout_is_full(tmp_path, monkeypatch):
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("needs /dev/full")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     script = (
         "from tinystories.common.console import info; from tinystories.common.stage import run_stage; "
         "run_stage(lambda _: info('x'))"

@@ -10,7 +10,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from tests.conftest import SmallDisk
-from tests.support.repository import ROOT, SMALL, Repository, preset
+from tests.support.repository import PARAMS, ROOT, SMALL, Repository, preset
 
 # As `make` has them after its installation.
 INSTALLED = ["--no-print-directory", "-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}"]
@@ -93,7 +93,7 @@ def test_reproduce_refuses_another_run(repository: Repository) -> None:
 @pytest.mark.parametrize("changes", [preset("QUICKSTART") + preset("SMALL"), ["data.files.train=one.txt"]])
 def test_dvc_changes_only_the_values(changes: list[str], tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    shutil.copy(ROOT / "params.yaml", path)
+    shutil.copy(PARAMS, path)
     before = path.read_text(encoding="utf-8").splitlines()
     apply_overrides(path, changes)
     after = path.read_text(encoding="utf-8").splitlines()

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import constants
 
 from tests.support.faulty_server import WHOLE, hang_up, status
-from tests.support.repository import ROOT, Repository
+from tests.support.repository import PARAMS, Repository
 from tinystories.common.errors import UserError
 from tinystories.common.params_file import load_params
 from tinystories.common.urls import is_address, may_hold_credentials
@@ -69,7 +69,7 @@ def test_is_address(text, address, credentials):
 
 
 def write_params(changes: dict[str, Any]) -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     for key, value in changes.items():
         *sections, name = key.split(".")
         section = values

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.support.faulty_server import WHOLE, good, status
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common import console
 from tinystories.common.console import info, progress, warn
 from tinystories.sources.hub import fetch
@@ -41,7 +41,7 @@ def test_fetch_escapes_words_from_a_server(empty, server):
 
     server.head_answers = [polite_with_rude_headers]
     server.always = rude
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(PARAMS, "params.yaml")
     script = (
         "import sys; from pathlib import Path; from tinystories.sources.hub import fetch;"
         "from tinystories.common.stage import run_stage;"

@@ -3,14 +3,14 @@
 import pytest
 
 from tests.support.report_files import write_run
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common.params import Params
 from tinystories.common.params_file import load_params
 
 
 @pytest.fixture
 def params() -> Params:
-    return load_params(ROOT / "params.yaml")
+    return load_params(PARAMS)
 
 
 @pytest.fixture

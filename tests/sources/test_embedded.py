@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tests.support.sources import manifest, params, problem, splits
 from tests.support.stage import STAGE, await_file, await_true
 from tinystories.sources import embedded, storygen
@@ -85,7 +85,7 @@ def test_stage_download_leaves_no_process(name, status):
     """The signal goes to the whole group, as Ctrl-C does."""
     body = "from tinystories.sources import embedded; embedded.usable_cores = lambda: 3"
     body += "; embedded.prepare_embedded(params.data.embedded.model_copy(update={'stories': 10**7}))"
-    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    Path("params.yaml").write_bytes(PARAMS.read_bytes())
     command = [sys.executable, "-c", STAGE.format(body=body)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as stage:
         part = Path("data/raw/.train.txt.part")

@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub import constants, hf_hub_download
 
 from tests.support.faulty_server import DATA, OTHER, SHA256, cut, hang_up, status
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS, ROOT
 from tests.support.sources import params, problem
 from tinystories.common.artifacts import StoryFile
 from tinystories.common.errors import UserError
@@ -114,7 +114,7 @@ def test_prepare_official_goes_on_where_it_broke(official_server, impatient):
 
 def run_stage(**environment: str) -> "subprocess.CompletedProcess[str]":
     """The stage as a user has it, but for the size and checksum of the files, and its patience."""
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(PARAMS, "params.yaml")
     script = (
         "from tinystories.sources import official, hub;"
         "hub.STALL_TIMEOUT = hub.constants.HF_HUB_DOWNLOAD_TIMEOUT = 2.0;"

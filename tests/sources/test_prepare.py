@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS, ROOT
 from tests.support.sources import STORIES, manifest, own, params, splits, write
 from tinystories.common.errors import UserError
 from tinystories.common.paths import RAW_MANIFEST
@@ -33,7 +33,7 @@ def test_prepare_embedded_manifest():
 
 
 def test_stage_download_one_line_error_then_success(here):
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = PARAMS.read_text(encoding="utf-8")
     for old, new in (
         ("source: tinystories", "source: files"),
         ("train: data/own/train", "train: none.txt"),

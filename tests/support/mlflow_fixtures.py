@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 
 from tests.support.mlflow_runs import ENVIRONMENT, EPOCHS, EVALUATION, HISTORY, KEY, TRAIN_METRICS, change_run_file
 from tests.support.report_files import CORPUS, JUDGED
+from tests.support.repository import PARAMS
 from tinystories.common import paths
 from tinystories.common.artifacts import (
     Environment,
@@ -31,8 +31,6 @@ from tinystories.common.artifacts import (
     StoryFile,
 )
 from tinystories.tracking import async_logger, mlflow_store
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +67,7 @@ def files(tmp_path, monkeypatch):
     directory = tmp_path / "copy"
     directory.mkdir()
     monkeypatch.chdir(directory)
-    shutil.copy(REPOSITORY / "params.yaml", paths.PARAMS)
+    shutil.copy(PARAMS, paths.PARAMS)
     HistoryRow.write_table(HISTORY)
     EpochRow.write_table(EPOCHS)
     CORPUS.write()

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.params_file import load_params
 
-COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+COMMITTED = PARAMS.read_text(encoding="utf-8")
 AFTER_LAST = f"line {len(COMMITTED.splitlines()) + 1}, column "
 
 

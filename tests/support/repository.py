@@ -1,5 +1,6 @@
 """A temporary repository in which tests run the whole pipeline with a real DVC and a real MLflow store."""
 
+import atexit
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,19 @@ import pandas as pd
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def _as_committed(name: str) -> Path:
+    """Write a file as git has it: `make quickstart`, as any experiment, leaves its own values in the working tree."""
+    directory = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory)
+    # From the index, so that a change can be tested before it is committed: git add it first.
+    content = subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, check=True).stdout
+    (directory / name).write_bytes(content)
+    return directory / name
+
+
+PARAMS = _as_committed("params.yaml")
 
 SMALL: dict[str, Any] = {
     "data.source": "embedded",
@@ -167,6 +182,7 @@ def new_repository(path: Path, **changes: Any) -> Repository:
         if (ROOT / name).is_file():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, path / name)
+    shutil.copy(PARAMS, path)
     repository = Repository(path)
     repository.change(**{key.replace(".", "__"): value for key, value in SMALL.items()} | changes)
     repository.run("git", "init", "--quiet", "--initial-branch=main")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.params_file import load_params
@@ -19,7 +19,7 @@ STORIES = [f"Story {number}.\n\nLily saw {number} frogs é." for number in range
 
 
 def params(source: str, seed: int = 1337, **section: object) -> Params:
-    values = load_params(ROOT / "params.yaml").model_dump()
+    values = load_params(PARAMS).model_dump()
     values["seed"] = values["data"]["embedded"]["seed"] = seed
     values["data"]["source"] = source
     values["data"][source].update(section)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
 from tinystories.common.params_file import load_params
@@ -84,7 +84,7 @@ def test_choose_backend_warns_once_if_compiling_fails(small_params, monkeypatch,
 
 def test_choose_backend_compiles_the_reference_run(monkeypatch):
     monkeypatch.setattr(backend_module, "probe_compile", lambda device: None)
-    reference = load_params(ROOT / "params.yaml")
+    reference = load_params(PARAMS)
     params = reference.model_copy(update={"train": reference.train.model_copy(update={"device": "cpu"})})
     assert choose_backend(params, 10_000).compiled
 
@@ -141,7 +141,7 @@ def test_choose_backend_keeps_compiled_code_in_the_state_directory(small_params,
 
 
 def test_training_flops_are_six_a_token_and_weight():
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS)
     config, vocab_size = params.model, 10_000
     block = 4 * config.embedding_size**2 + 3 * config.embedding_size * config.mlp_size
     tokens = params.train.steps * params.train.batch_size * config.context_length

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS, ROOT
 from tinystories.common.params import ModelConfig, Params
 from tinystories.common.params_file import load_params
 from tinystories.tokenization.token_files import TokenArray
@@ -46,7 +46,7 @@ def train(name: str) -> tuple[dict[str, Any], list[float]]:
 
 def make_params(changes: dict[str, Any]) -> Params:
     """Return parameters that outlive a change of the committed ones."""
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS)
     train = params.train.model_copy(
         update={
             "batch_size": 4, "epochs": 1, "learning_rate": 0.02, "embedding_learning_rate": 0.004, "cooldown": 0.5,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.repository import PARAMS, ROOT
 from tests.support.small_training import lay_out_tokens
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ class Trainings:
     def run(self, case: Case, *moves: str, cores: str | None = None) -> tuple[str, list[str]]:
         """Run these moves in a process. Returns its output and its results. `cores`: the only ones it may use."""
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-        environment |= {"PARAMS": str(ROOT / "params.yaml"), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+        environment |= {"PARAMS": str(PARAMS), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
         environment |= {"OMP_NUM_THREADS": str(case.threads)} if case.threads else {}
         environment |= {} if case.kernels else {"TMPDIR": str(self._no_exec)}
         prefix = ["taskset", "-c", cores] if cores else []
