@@ -34,6 +34,7 @@ def cooccurrence_embedding(tokens: Tensor, vocab_size: int, width: int, generato
 
     def similarity(rows: Tensor) -> Tensor:
         """Multiply by the matrix whose eigenvalues are the squares of the singular values. Shape: (V, components)."""
+        rows = rows.contiguous()  # QR's, column by column, are multiplied at a third of the speed
         products = torch.zeros_like(rows)
         for context, transposed in pairs:
             products += context @ (transposed @ rows)
