@@ -37,8 +37,8 @@ SHAPES = {
 # What changes how a training runs, not what it computes.
 NOT_RECIPE = {"epochs", "steps_per_epoch", "device", "precision", "compile", "log_every", "save_every"}
 NOT_RECIPE |= {"kept_trunks", "kept_trunk_gigabytes"}
-# The golden losses, which a test holds the code to, tell the library's trainings apart: whatever leaves them alone trains
-# the same. The other recipes' are told apart by the code that decides them.
+# The library's trainings are told apart by the golden losses, which a test holds the code to; those of the other
+# recipes by the code that decides them.
 SOURCES = {
     "gpt2": ["benchmarks/gpt2_style.py", "src/tinystories/model/attention.py", "src/tinystories/training/batches.py"],
     "baseline": ["benchmarks/public_baseline.py"],
