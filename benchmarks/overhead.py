@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Result
-from benchmarks.workload import REFERENCE, ROOT, TINY
+from benchmarks.workload import REFERENCE, ROOT, TINY, committed_params
 from tinystories.common.params import ModelConfig, Params
-from tinystories.common.params_file import load_params
 
 SMALL = ModelConfig(context_length=256, embedding_size=128, layers=4, heads=4)  # that of `make quickstart`
 COUNTED = ("inside", "outside", "background")
@@ -156,7 +155,7 @@ def _train_accounted(work: dict[str, Any]) -> None:
 
 
 def _params(work: dict[str, Any]) -> Params:
-    values = load_params(ROOT / "params.yaml").model_dump()
+    values = committed_params().model_dump()
     values["data"] |= {"source": "embedded", "embedded": {"stories": work["stories"], "seed": 0}}
     values["tokenizer"]["vocab_size"] = work["vocabulary"]
     values["model"] = work["model"]

@@ -13,8 +13,6 @@ valid.txt. All recipes train on the same token files; scores are in fp32, each t
 import argparse
 import json
 import re
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +25,7 @@ import torch
 from benchmarks.quality_table import label, measure, read_rows
 from benchmarks.recipes import RATES, RECIPES, SHAPES, describe, for_scoring, make_params, prepare
 from benchmarks.results import RESULTS, table
-from benchmarks.stories import ROOT, Stories, prepare_stories
+from benchmarks.stories import Stories, prepare_stories
 from tinystories.common.console import info
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
@@ -164,16 +162,6 @@ def campaign(lengths: Sequence[int], results: Path, stories: Stories) -> None:
                 run(recipe, steps, seed, results=results, stories=stories, **at_rate(recipe, best))
 
 
-def check_committed(repository: Path) -> None:
-    """Refuse what an experiment, as the quickstart, left in params.yaml: its rows would be ours in name only.
-
-    Errors: UserError. Nothing is refused where there is no git.
-    """
-    command = ["git", "status", "--porcelain", "--", "params.yaml"]
-    if shutil.which("git") and subprocess.run(command, cwd=repository, capture_output=True).stdout:
-        raise UserError("params.yaml is not as committed: git checkout params.yaml first, and say --set KEY=VALUE")
-
-
 def _override(text: str) -> tuple[str, Any]:
     """`train.learning_rate=1e-2` -> its key and value; what is no number is text."""
     key, _, value = text.partition("=")
@@ -213,7 +201,6 @@ def main() -> None:
         results = results or results_file(prepare_stories())
         print(table(measure(results, split="dev" if args.dev else "valid", shape=args.shape, against=args.against)))
         return
-    check_committed(ROOT)
     stories = prepare_stories()
     results = results or results_file(stories)
     if args.command == "all":

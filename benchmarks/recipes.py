@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks import gpt2_style, public_baseline
 from benchmarks.stories import ROOT, Stories
+from benchmarks.workload import committed_params
 from tinystories.common.errors import UserError
 from tinystories.common.params import Params
-from tinystories.common.params_file import load_params
 from tinystories.common.reading import read_json
 from tinystories.model.gpt import GPT
 from tinystories.tokenization.token_files import TokenArray
@@ -50,11 +50,11 @@ Batches = Callable[[int], tuple[IntArray, IntArray]]  # inputs and targets of a 
 
 
 def make_params(recipe: str, steps: int, seed: int, shape: str, overrides: dict[str, Any]) -> Params:
-    """params.yaml as the recipe has it; `overrides` by dotted key, for the library's own.
+    """params.yaml, as git has it, for a recipe; `overrides` by dotted key, for the library's own.
 
     Errors: UserError where a key or a value is not valid.
     """
-    values = load_params(ROOT / "params.yaml").model_dump()
+    values = committed_params().model_dump()
     values["seed"] = seed
     values["model"] |= SHAPES[shape]
     values["train"] |= {"batch_size": 32, "epochs": 1, "steps_per_epoch": steps, "compile": "on"}

@@ -1,5 +1,8 @@
 """The workload of every contender: one model config, one batch size, the same tokens; and the FLOPs of a step."""
 
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,24 @@ TINY = ModelConfig(context_length=16, embedding_size=16, layers=2, heads=2)
 TINY_BATCH = 4
 
 
+def committed_params() -> Params:
+    """params.yaml as git has it, not as an experiment left it; as it lies where there is no git."""
+    if shutil.which("git"):
+        shown = subprocess.run(["git", "show", ":params.yaml"], cwd=ROOT, capture_output=True)
+        if shown.returncode == 0:
+            with tempfile.TemporaryDirectory() as directory:
+                copy = Path(directory, "params.yaml")
+                copy.write_bytes(shown.stdout)
+                return load_params(copy)
+    return load_params(ROOT / "params.yaml")
+
+
 def benchmark_params(tiny: bool = False, **train: Any) -> Params:
-    """params.yaml with the model and batch of the reference run, whatever params.yaml says for these.
+    """params.yaml as git has it, with the model and batch of the reference run.
 
     `tiny` gives sizes for tests instead; keywords replace keys of the section `train`.
     """
-    params = load_params(ROOT / "params.yaml")
+    params = committed_params()
     config, batch = (TINY, TINY_BATCH) if tiny else (REFERENCE, REFERENCE_BATCH)
     changed = params.train.model_copy(update={"batch_size": batch, **train})
     return params.model_copy(update={"model": config, "train": changed, "seed": 1337})

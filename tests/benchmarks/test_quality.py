@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -218,20 +217,6 @@ def test_make_params_of_a_recipe() -> None:
         recipes.make_params("ours", 40, 3, "small", {"train.learning_rat": 1})
     with pytest.raises(UserError, match="--set is for"):
         recipes.make_params("gpt2", 40, 3, "small", {"train.learning_rate": 1.0})
-
-
-def test_values_that_an_experiment_left_are_refused(tmp_path: Path) -> None:
-    params = tmp_path / "params.yaml"
-    quality.check_committed(tmp_path)  # no repository
-    params.write_text("seed: 1\n")
-    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "first"]):
-        subprocess.run(
-            ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command], cwd=tmp_path, check=True
-        )
-    quality.check_committed(tmp_path)
-    params.write_text("seed: 2\n")
-    with pytest.raises(UserError, match=r"params\.yaml is not as committed: git checkout"):
-        quality.check_committed(tmp_path)
 
 
 def test_source_hash_ignores_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

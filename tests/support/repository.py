@@ -20,17 +20,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _as_committed(name: str) -> Path:
-    """Write a file as git has it: `make quickstart`, as any experiment, leaves its own values in the working tree."""
-    directory = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, directory)
-    # From the index, so that a change can be tested before it is committed: git add it first.
-    content = subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, check=True).stdout
-    (directory / name).write_bytes(content)
-    return directory / name
+def staged(name: str) -> bytes:
+    """Return a file as git has it: `make quickstart`, as any experiment, leaves its own in the working tree.
+
+    From the index, so that a change can be tested before it is committed: git add it first.
+    """
+    return subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, check=True).stdout
 
 
-PARAMS = _as_committed("params.yaml")
+PARAMS = Path(tempfile.mkdtemp(), "params.yaml")
+atexit.register(shutil.rmtree, PARAMS.parent)
+PARAMS.write_bytes(staged("params.yaml"))
 
 SMALL: dict[str, Any] = {
     "data.source": "embedded",
@@ -182,7 +182,8 @@ def new_repository(path: Path, **changes: Any) -> Repository:
         if (ROOT / name).is_file():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, path / name)
-    shutil.copy(PARAMS, path)
+    for name in ("params.yaml", "dvc.lock"):
+        (path / name).write_bytes(staged(name))
     repository = Repository(path)
     repository.change(**{key.replace(".", "__"): value for key, value in SMALL.items()} | changes)
     repository.run("git", "init", "--quiet", "--initial-branch=main")
