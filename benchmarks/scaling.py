@@ -6,6 +6,9 @@ The fit is L(N) = floor + scale * N**-exponent (Hoffmann et al. 2022, arXiv 2203
 length is a training of its own, with its own cooldown, at the best rate of its recipe. The interval is the 5th to 95th
 percentile of fits to losses drawn again, each with the spread that the seeds of its length have. It knows nothing of
 the form being wrong, nor of stories seen again: what it foretells is an extrapolation.
+
+A fit whose floor is 0 foretells nothing: the loss still falls as fast as a straight line in logarithms or faster, so
+the lengths are too short to see where it ends. A length with one seed is not fitted, but compared with the fit.
 """
 
 import argparse
@@ -30,6 +33,8 @@ DRAWS = 1_000
 SHOWN = {"ours": "ours", "gpt2": "GPT-2 style, AdamW"}
 
 Floats = NDArray[np.float64]
+# Of a recipe: the tokens of each length, and there the loss of each seed, in nats a token.
+Points = tuple[list[float], list[list[float]]]
 
 
 class Fit(NamedTuple):
@@ -72,37 +77,50 @@ def foretell(tokens: Sequence[float], losses: Sequence[Sequence[float]], at: flo
     return float(fit(tokens, means).loss(point)[0]), float(low), float(high)
 
 
-def measured(path: Path) -> dict[str, tuple[list[float], list[list[float]]]]:
-    """Of each recipe: tokens of the lengths with at least two seeds, and the losses of these seeds."""
+def measured(path: Path) -> dict[str, Points]:
+    """The points of each recipe, at its best rate for each length."""
     groups = groups_of(read_rows(path), "valid", "reference")
-    found: dict[str, tuple[list[float], list[list[float]]]] = {}
+    found: dict[str, Points] = {}
     for recipe in LADDERS:
         chosen = [best_rate(groups, steps, recipe, "valid_loss") for steps in sorted({steps for steps, _ in groups})]
-        chosen = [rows for rows in chosen if len(rows) > 1]
+        chosen = [rows for rows in chosen if rows]
         losses = [[float(row["valid_loss"]) for row in rows] for rows in chosen]
         found[recipe] = [float(rows[0]["tokens"]) for rows in chosen], losses
     return found
 
 
-def draw(found: dict[str, tuple[list[float], list[list[float]]]], path: Path) -> None:
+def fitted(points: Points) -> Points:
+    """Those with at least two seeds, whose spread is known."""
+    several = [(length, seeds) for length, seeds in zip(*points, strict=True) if len(seeds) > 1]
+    return [length for length, _ in several], [seeds for _, seeds in several]
+
+
+def draw(found: dict[str, Points], path: Path) -> None:
     """Draw the points of all seeds, the fits, and the interval at the reference run's length."""
     matplotlib.use("agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for color, (recipe, (tokens, losses)) in zip(("#1f77b4", "#d62728"), found.items(), strict=False):
+    for color, (recipe, points) in zip(("#1f77b4", "#d62728"), found.items(), strict=False):
+        tokens, losses = fitted(points)
         curve = fit(tokens, [statistics.fmean(seeds) for seeds in losses])
-        for dashed, (first, last) in enumerate(((tokens[0], tokens[-1]), (tokens[-1], TOKENS))):
-            along = np.geomspace(first, last, 100)
-            axes.plot(along, curve.loss(along), color=color, linestyle=":" if dashed else "-", linewidth=1.2)
-        for length, seeds in zip(tokens, losses, strict=True):
-            axes.plot([length] * len(seeds), seeds, "o", color=color, markersize=4)
-        point, low, high = foretell(tokens, losses, TOKENS)
-        axes.errorbar([TOKENS], [point], [[point - low], [high - point]], color=color, capsize=4, fmt="D", mfc="white")
-        name = f"{SHOWN[recipe]}: {curve.floor:.2f} + {curve.scale:.3g} N^-{curve.exponent:.2f}"
+        along = np.geomspace(tokens[0], tokens[-1], 100)
+        axes.plot(along, curve.loss(along), color=color, linewidth=1.2)
+        for length, seeds in zip(*points, strict=True):
+            axes.plot(
+                [length] * len(seeds), seeds, "o", color=color, markersize=4, mfc=color if len(seeds) > 1 else "w"
+            )
+        name = f"{SHOWN[recipe]}: {curve.scale:.3g} N^-{curve.exponent:.2f}"
+        if curve.floor:
+            name = f"{SHOWN[recipe]}: {curve.floor:.2f} + {curve.scale:.3g} N^-{curve.exponent:.2f}"
+            beyond = np.geomspace(tokens[-1], TOKENS, 100)
+            axes.plot(beyond, curve.loss(beyond), color=color, linestyle=":", linewidth=1.2)
+            point, low, high = foretell(tokens, losses, TOKENS)
+            interval = [[point - low], [high - point]]
+            axes.errorbar([TOKENS], [point], interval, color=color, capsize=4, fmt="D", mfc="white")
         axes.plot([], [], "o-", color=color, markersize=4, linewidth=1.2, label=name)
     axes.set(xscale="log", xlabel="tokens", ylabel="validation loss, nats a token")
-    axes.set_title("Points: measured, each seed. Dotted and diamonds: extrapolated", fontsize=10)
+    axes.set_title("Points: measured, each seed (open: one seed, not fitted). Dotted: extrapolated", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -112,7 +130,8 @@ def draw(found: dict[str, tuple[list[float], list[list[float]]]], path: Path) ->
 def measure(path: Path) -> dict[str, Any]:
     """The table: {"title", "columns", "rows", "notes"}. Errors: UserError where too little was measured."""
     rows = []
-    for recipe, (tokens, losses) in measured(path).items():
+    for recipe, points in measured(path).items():
+        tokens, losses = fitted(points)
         if len(tokens) < 3:
             raise UserError(f"{path}: {recipe} has {len(tokens)} lengths with two seeds; a fit needs three")
         curve = fit(tokens, [statistics.fmean(seeds) for seeds in losses])
@@ -124,7 +143,12 @@ def measure(path: Path) -> dict[str, Any]:
                 "floor": round(curve.floor, 3),
                 "scale": round(curve.scale, 3),
                 "exponent": round(curve.exponent, 3),
-                "at 163.84 M tokens": f"{point:.2f} ({low:.2f} to {high:.2f})",
+                "at 163.84 M tokens": f"{point:.2f} ({low:.2f} to {high:.2f})" if curve.floor else "not foretold",
+                "one seed, not fitted": "; ".join(
+                    f"{length / 1e6:.2f} M: {curve.loss(np.asarray([length]))[0]:.3f} foretold, {seeds[0]:.3f} measured"
+                    for length, seeds in zip(*points, strict=True)
+                    if len(seeds) == 1
+                ),
             }
         )
     notes = ["In brackets: nine in ten of the fits to losses with the seeds' spread. An extrapolation."]

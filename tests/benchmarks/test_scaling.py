@@ -1,7 +1,10 @@
 """benchmarks/scaling.py: the fit of loss against tokens, and its picture. Needs nothing."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,20 +35,40 @@ def test_foretell_is_wider_for_seeds_that_differ_more() -> None:
     assert close[1] < close[0] < close[2]
 
 
-def test_measure_and_draw(tmp_path: Path) -> None:
-    rows = [
+def test_fit_of_a_loss_that_falls_ever_faster_has_no_floor() -> None:
+    assert scaling.fit(TOKENS, [4.0, 3.0, 1.9]).floor == 0
+
+
+def rows_of(losses: dict[str, list[float]], seeds: Sequence[int], lengths: Sequence[int]) -> list[dict[str, Any]]:
+    return [
         {**row(recipe, seed, loss + seed / 1000), "steps": steps, "tokens": steps * 4096}
-        for recipe, losses in {"ours": [2.5, 2.0, 1.8], "gpt2": [3.4, 2.5, 2.1]}.items()
-        for steps, loss in zip(LENGTHS, losses, strict=True)
-        for seed in (1, 2)
+        for recipe, of_lengths in losses.items()
+        for steps, loss in zip(lengths, of_lengths, strict=True)
+        for seed in seeds
     ]
-    path = tmp_path / "quality.jsonl"
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return path
+
+
+def test_measure_and_draw(tmp_path: Path) -> None:
+    rows = rows_of({"ours": [2.5, 2.0, 1.8], "gpt2": [4.0, 3.0, 1.9]}, (1, 2), LENGTHS)
+    rows += rows_of({"ours": [1.7]}, (1,), [11_200])
+    path = written(tmp_path / "quality.jsonl", rows)
     found = {one["recipe"]: one for one in scaling.measure(path)["rows"]}
-    assert found["ours"]["lengths"] == "1.64 M, 5.73 M, 22.94 M"
+    assert found["ours"]["lengths"] == found["gpt2"]["lengths"] == "1.64 M, 5.73 M, 22.94 M"
     assert 0 < found["ours"]["floor"] < 1.8
+    assert found["ours"]["at 163.84 M tokens"].startswith("1.")
+    assert re.fullmatch(r"45.88 M: 1\.\d{3} foretold, 1.701 measured", found["ours"]["one seed, not fitted"])
+    assert (found["gpt2"]["at 163.84 M tokens"], found["gpt2"]["one seed, not fitted"]) == ("not foretold", "")
     scaling.draw(scaling.measured(path), tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows if one["steps"] > 400))
+
+
+def test_measure_needs_three_lengths(tmp_path: Path) -> None:
+    rows = rows_of({"ours": [2.0, 1.8], "gpt2": [2.5, 2.1]}, (1, 2), LENGTHS[1:])
+    path = written(tmp_path / "quality.jsonl", [*rows, *rows_of({"ours": [2.5]}, (1,), [400])])
     with pytest.raises(UserError, match="ours has 2 lengths with two seeds; a fit needs three"):
         scaling.measure(path)
