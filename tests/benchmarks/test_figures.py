@@ -147,6 +147,7 @@ def expected() -> dict[str, list[str]]:
             f"| {overhead(two)} | {overhead(zen4)} |",
             *map(quality_row, (160, 400, 1_400)),
             *scaling_rows(),
+            f"one seed, ours is at {long_run()}",
             f"{gpu['training, tokens/s, median of 2,000 rows of 20 steps'] / 1e6:.2f} M tokens/s: median",
             f"a tenth below {gpu['training, tokens/s, first decile'] / 1e6:.2f} M",
             f"MLflow | {train:.0f} |",
