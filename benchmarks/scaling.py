@@ -135,7 +135,10 @@ def measure(path: Path) -> dict[str, Any]:
         if len(tokens) < 3:
             raise UserError(f"{path}: {recipe} has {len(tokens)} lengths with two seeds; a fit needs three")
         curve = fit(tokens, [statistics.fmean(seeds) for seeds in losses])
-        point, low, high = foretell(tokens, losses, TOKENS)
+        foretold = "not foretold"
+        if curve.floor:
+            point, low, high = foretell(tokens, losses, TOKENS)
+            foretold = f"{point:.2f} ({low:.2f} to {high:.2f})"
         rows.append(
             {
                 "recipe": recipe,
@@ -143,7 +146,7 @@ def measure(path: Path) -> dict[str, Any]:
                 "floor": round(curve.floor, 3),
                 "scale": round(curve.scale, 3),
                 "exponent": round(curve.exponent, 3),
-                "at 163.84 M tokens": f"{point:.2f} ({low:.2f} to {high:.2f})" if curve.floor else "not foretold",
+                "at 163.84 M tokens": foretold,
                 "one seed, not fitted": "; ".join(
                     f"{length / 1e6:.2f} M: {curve.loss(np.asarray([length]))[0]:.3f} foretold, {seeds[0]:.3f} measured"
                     for length, seeds in zip(*points, strict=True)

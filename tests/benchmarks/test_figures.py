@@ -14,6 +14,7 @@ from tests.support.repository import ROOT
 FIGURE = re.compile(r"\d[\d.,]*(?: to \d[\d.,]*)?(?: M)? (?:tokens/s|MB/s|ms a step|times|×|%)")
 # In no file of results: the first is in docs/log.md, the second was read off the quickstart's screen.
 ELSEWHERE = ["1.76 M tokens/s", "28,211 tokens/s"]
+QUALITY = RESULTS / "quality-tinystories-v2-amd-epyc-2-cores.jsonl"
 # The table's names of contenders, and those of the file.
 PEERS = {
     "nanoGPT's GPT-2": "GPT-2 as in nanoGPT", "`transformers`, GPT-2": "transformers GPT-2",
@@ -66,17 +67,21 @@ def step_rows(file: str) -> list[str]:
 
 def best(steps: int, recipe: str) -> list[Any]:
     """The rows of a recipe at the best of its rates, a row for each seed."""
-    rows = quality_table.read_rows(RESULTS / "quality-tinystories-v2-amd-epyc-2-cores.jsonl")
-    return quality_table.best_rate(quality_table.groups_of(rows, "valid", "reference"), steps, recipe, "valid_loss")
+    groups = quality_table.groups_of(quality_table.read_rows(QUALITY), "valid", "reference")
+    return quality_table.best_rate(groups, steps, recipe, "valid_loss")
+
+
+def loss_and_bits(steps: int, recipe: str) -> tuple[str, str]:
+    """Means over the recipe's seeds: nats a token, bits per byte."""
+    loss, bits = (quality_table.mean(best(steps, recipe), f"valid_{unit}") for unit in ("loss", "bits_per_byte"))
+    return f"{loss:.3f}", f"{bits:.3f}"
 
 
 def quality_row(steps: int) -> str:
     """Losses are means over each recipe's seeds, the difference is of equal seeds."""
     cells = [f"{steps:,}"]
     for recipe in ("gpt2", "ours"):
-        rows = best(steps, recipe)
-        loss, bits = (quality_table.mean(rows, key) for key in ("valid_loss", "valid_bits_per_byte"))
-        cells += [f"{rows[0]['settings']['learning_rate']:g}", f"{loss:.3f}", f"{bits:.3f}"]
+        cells += [f"{best(steps, recipe)[0]['settings']['learning_rate']:g}", *loss_and_bits(steps, recipe)]
     gap = quality_table.difference(best(steps, "ours"), best(steps, "gpt2"), "valid_loss")
     assert gap and gap.error is not None
     return f"| {' | '.join(cells)} | {gap.mean:.3f} ± {gap.error:.3f} | {gap.pairs} |"
@@ -84,16 +89,14 @@ def quality_row(steps: int) -> str:
 
 def scaling_rows() -> list[str]:
     """The fits, as the document's table has them."""
-    path = RESULTS / "quality-tinystories-v2-amd-epyc-2-cores.jsonl"
     columns = ("recipe", "lengths", "floor", "scale", "exponent", "at 163.84 M tokens")
-    return ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in scaling.measure(path)["rows"]]
+    return ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in scaling.measure(QUALITY)["rows"]]
 
 
 def long_run() -> str:
     """Four passes over the stories."""
-    rows = best(5_600, "ours")
-    loss, bits = (quality_table.mean(rows, key) for key in ("valid_loss", "valid_bits_per_byte"))
-    return f"{loss:.3f} nats, {bits:.3f} bits per byte"
+    loss, bits = loss_and_bits(5_600, "ours")
+    return f"{loss} nats, {bits} bits per byte"
 
 
 def text_phrases(file: str) -> list[str]:
@@ -122,14 +125,14 @@ def expected() -> dict[str, list[str]]:
     one, many = span(generating(two, 1), 0), span(generating(two, 32), 0)
     gpu = {row[0]: row[1] for row in (list(row.values()) for row in part(h200, "pipeline")["rows"])}
     train = gpu["train: seconds from reading the tokens to the checkpoint, with validation, samples, saves, MLflow"]
-    mine, theirs = (quality_table.mean(best(1_400, recipe), "valid_bits_per_byte") for recipe in ("ours", "gpt2"))
+    (_, mine), (_, theirs) = loss_and_bits(1_400, "ours"), loss_and_bits(1_400, "gpt2")
     return {
         "README.md": [
             f"{ours['tokens/s']:,.0f} tokens/s: {span(ratios(two, tuned=False), 1)} times nanoGPT's",
             f"{span(ratios(two, tuned=True))} times four of them tuned",
             f"{speed:.1f} MB/s, {times:.1f} times `tokenizers.encode_batch`; "
             f"{span(generating(two, 1) + generating(two, 32), 0)} times `transformers.generate`",
-            f"{mine:.3f} bits per byte; a GPT-2 with AdamW {theirs:.3f}",
+            f"{mine} bits per byte; a GPT-2 with AdamW {theirs}",
             f"163.8 M tokens in {train:.0f} s; valid loss {gpu['valid loss after epoch 2']:.4f}",
         ],
         "docs/benchmarks.md": [
