@@ -71,18 +71,18 @@ def best(steps: int, recipe: str) -> list[Any]:
     return quality_table.best_rate(groups, steps, recipe, "valid_loss")
 
 
-def loss_and_bits(steps: int, recipe: str) -> tuple[str, str]:
-    """Means over the recipe's seeds: nats a token, bits per byte."""
-    loss, bits = (quality_table.mean(best(steps, recipe), f"valid_{unit}") for unit in ("loss", "bits_per_byte"))
-    return f"{loss:.3f}", f"{bits:.3f}"
+def loss_and_bits(rows: list[Any]) -> list[str]:
+    """Means over the rows: nats a token, bits per byte."""
+    return [f"{quality_table.mean(rows, key):.3f}" for key in ("valid_loss", "valid_bits_per_byte")]
 
 
 def quality_row(steps: int) -> str:
     """Losses are means over each recipe's seeds, the difference is of equal seeds."""
+    gpt2, ours = best(steps, "gpt2"), best(steps, "ours")
     cells = [f"{steps:,}"]
-    for recipe in ("gpt2", "ours"):
-        cells += [f"{best(steps, recipe)[0]['settings']['learning_rate']:g}", *loss_and_bits(steps, recipe)]
-    gap = quality_table.difference(best(steps, "ours"), best(steps, "gpt2"), "valid_loss")
+    for rows in (gpt2, ours):
+        cells += [f"{rows[0]['settings']['learning_rate']:g}", *loss_and_bits(rows)]
+    gap = quality_table.difference(ours, gpt2, "valid_loss")
     assert gap and gap.error is not None
     return f"| {' | '.join(cells)} | {gap.mean:.3f} ± {gap.error:.3f} | {gap.pairs} |"
 
@@ -91,12 +91,6 @@ def scaling_rows() -> list[str]:
     """The fits, as the document's table has them."""
     columns = ("recipe", "lengths", "floor", "scale", "exponent", "at 163.84 M tokens")
     return ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in scaling.measure(QUALITY)["rows"]]
-
-
-def long_run() -> str:
-    """Four passes over the stories."""
-    loss, bits = loss_and_bits(5_600, "ours")
-    return f"{loss} nats, {bits} bits per byte"
 
 
 def text_phrases(file: str) -> list[str]:
@@ -125,7 +119,7 @@ def expected() -> dict[str, list[str]]:
     one, many = span(generating(two, 1), 0), span(generating(two, 32), 0)
     gpu = {row[0]: row[1] for row in (list(row.values()) for row in part(h200, "pipeline")["rows"])}
     train = gpu["train: seconds from reading the tokens to the checkpoint, with validation, samples, saves, MLflow"]
-    (_, mine), (_, theirs) = loss_and_bits(1_400, "ours"), loss_and_bits(1_400, "gpt2")
+    (_, mine), (_, theirs) = (loss_and_bits(best(1_400, recipe)) for recipe in ("ours", "gpt2"))
     return {
         "README.md": [
             f"{ours['tokens/s']:,.0f} tokens/s: {span(ratios(two, tuned=False), 1)} times nanoGPT's",
@@ -150,7 +144,7 @@ def expected() -> dict[str, list[str]]:
             f"| {overhead(two)} | {overhead(zen4)} |",
             *map(quality_row, (160, 400, 1_400)),
             *scaling_rows(),
-            f"one seed, ours is at {long_run()}",
+            f"one seed, ours is at {' nats, '.join(loss_and_bits(best(5_600, 'ours')))} bits per byte",
             f"{gpu['training, tokens/s, median of 2,000 rows of 20 steps'] / 1e6:.2f} M tokens/s: median",
             f"a tenth below {gpu['training, tokens/s, first decile'] / 1e6:.2f} M",
             f"MLflow | {train:.0f} |",
